@@ -1,0 +1,1 @@
+"""Decisions about miners, work and members' money."""

@@ -1,0 +1,1 @@
+"""The chain side: nodes, templates, coinbases, found blocks. The only room that knows where work comes from."""

@@ -1,0 +1,1 @@
+"""The database: engine, tables, migrations, inbox. One module per room's tables."""

@@ -1,0 +1,1 @@
+"""Decisions about the surplus: policy, mining, trading, staking, content. A process of its own; its rooms land with their issues."""
