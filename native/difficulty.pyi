@@ -21,3 +21,6 @@ def work_of_target(target: int) -> int:
 
 def meets(hash_le: bytes, target: int) -> bool:
     """True iff hash <= target, both 256-bit; equal meets."""
+
+def work_in_c(target: int) -> int:
+    """work_of_target as the judge computes it (two words, saturating at 2^128 - 1): for tests that compare the two."""
