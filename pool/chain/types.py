@@ -1,6 +1,7 @@
-"""The words of the chain room: networks, templates, tips, what a node answers, and the doors between follower, desk and block keeper.
+"""The words of the chain room: networks, templates, tips, what a node answers; the doors between follower, desk and block keeper.
 
-Byte orders: `*_hex` of a hash is display order (as RPC writes it); a bare `prevhash`, `txids`, `wtxids` is internal order (as hashed).
+Byte orders: `*_hex` of a hash is display order (as RPC writes it); a bare `prevhash`, `txids`, `wtxids` is internal order
+(as hashed).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Network:
         return SUBSIDY_START_SAT >> halvings if halvings < 64 else 0
 
     def nbits_foretold(self, height: int) -> bool:
-        """True when the block at `height` must carry the nBits of its parent, so that work can start before a template."""
+        """True when the block at `height` must carry its parent's nBits, so that work can start before a template."""
         if self.min_difficulty_blocks:
             return False
         return self.retarget_blocks == 0 or height % self.retarget_blocks != 0
@@ -63,7 +64,7 @@ class TemplateError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Transactions:
-    """A template's transactions without the coinbase, joined once: 3,000 small objects would cost more than the Merkle tree."""
+    """A template's transactions without the coinbase, joined once: 3,000 small objects cost more than the Merkle tree."""
 
     count: int = 0
     data: bytes = b""  # serialised with witness, in block order
@@ -114,9 +115,24 @@ def _hex(gbt: Mapping[str, object], key: str, size: int) -> bytes:
     return raw
 
 
+def _checked_rules(gbt: Mapping[str, object]) -> tuple[str, ...]:
+    """R21: a "!" rule that is not known means that blocks built without it may be invalid."""
+    rules = gbt.get("rules", [])
+    if not isinstance(rules, list | tuple) or not all(isinstance(rule, str) for rule in rules):
+        raise TemplateError(f"template field 'rules' is {rules!r}, not a list of names")
+    unknown = sorted(rule for rule in rules if rule.startswith("!") and rule[1:] not in KNOWN_RULES)
+    if unknown:
+        raise TemplateError(f"the node asks for rules this pool does not know: {', '.join(unknown)}")
+    challenge = gbt.get("signet_challenge", "51")
+    if challenge != "51":
+        # BIP325: anything but OP_TRUE asks for a signature of the network's block signers in each block.
+        raise TemplateError("blocks of this signet need its signers' signature (signet_challenge is not OP_TRUE)")
+    return tuple(rules)
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What to mine on: one answer of getblocktemplate, or a subsidy-only stand-in made from a new tip (`complete` False)."""
+    """What to mine on: an answer of getblocktemplate, or a subsidy-only stand-in made from a new tip (`complete` False)."""
 
     network: Network
     height: int
@@ -128,7 +144,7 @@ class Template:
     mintime_s: int
     coinbase_value_sat: int  # subsidy + fees
     transactions: Transactions
-    witness_commitment: bytes | None  # default_witness_commitment: the whole output script; None: the template gives none
+    witness_commitment: bytes | None  # default_witness_commitment, the whole output script; None: none given
     weight_limit: int  # whole block, coinbase included
     sigop_limit: int
     rules: tuple[str, ...]
@@ -139,13 +155,8 @@ class Template:
 
     @classmethod
     def from_rpc(cls, gbt: Mapping[str, object], network: Network, received_at_ns: int) -> Template:
-        """Read a getblocktemplate answer (BIP22/23/9/145). TemplateError names what is missing, odd, or a rule we do not know."""
-        rules = gbt.get("rules", [])
-        if not isinstance(rules, Sequence) or isinstance(rules, str) or not all(isinstance(rule, str) for rule in rules):
-            raise TemplateError(f"template field 'rules' is {rules!r}, not a list of names")
-        unknown = sorted(rule for rule in rules if rule.startswith("!") and rule[1:] not in KNOWN_RULES)
-        if unknown:
-            raise TemplateError(f"the node asks for rules this pool does not know: {', '.join(unknown)}; update the pool before mining on")
+        """Read a getblocktemplate answer (BIP22/23/9/145). TemplateError names what is missing, odd, or an unknown rule."""
+        rules = _checked_rules(gbt)
         rows = gbt.get("transactions")
         if not isinstance(rows, Sequence) or isinstance(rows, str):
             raise TemplateError("template without its list of transactions")
@@ -170,7 +181,7 @@ class Template:
             witness_commitment=commitment,
             weight_limit=_integer(gbt, "weightlimit", 4_000_000),
             sigop_limit=_integer(gbt, "sigoplimit", 80_000),
-            rules=tuple(rules),
+            rules=rules,
             vbrequired=_integer(gbt, "vbrequired", 0),
             received_at_ns=received_at_ns,
             longpoll_id=longpoll_id if isinstance(longpoll_id, str) else "",
@@ -211,11 +222,11 @@ class NodeError(Exception):
     """Any failure of a node. Caught where the caller can go on without an answer."""
 
 
-class NodeBusy(NodeError):
+class NodeBusy(NodeError):  # noqa: N818 - said by who must act, not by kind
     """No answer now: connection, timeout, HTTP 5xx, warm-up (-28), work queue full. The next retry acts."""
 
 
-class NodeRefused(NodeError):
+class NodeRefused(NodeError):  # noqa: N818 - said by who must act, not by kind
     """The node understood and said no. The caller acts."""
 
     def __init__(self, code: int, text: str) -> None:
@@ -224,7 +235,7 @@ class NodeRefused(NodeError):
         self.text = text
 
 
-class NodeMisconfigured(NodeError):
+class NodeMisconfigured(NodeError):  # noqa: N818 - said by who must act, not by kind
     """Wrong password, wrong network, a method that is missing or switched off. The operator acts."""
 
 
@@ -250,7 +261,7 @@ class SubmitAnswer:
 
     @classmethod
     def of(cls, reply: object) -> SubmitAnswer:
-        """Read submitblock's result: null, or a word. btcd writes "rejected: already have block ..." for a duplicate."""
+        """Read submitblock's result: null, or a word. btcd says "rejected: already have block" for a duplicate."""
         if reply is None or reply == "":
             return cls(Outcome.ACCEPTED)
         if not isinstance(reply, str):
@@ -299,7 +310,7 @@ class BlockNodes(Protocol):
 
 
 class WorkSink(Protocol):
-    """What the follower (templates.py) tells and the WorkDesk (work.py) hears; plain calls on the loop, they return at once."""
+    """What the follower (templates.py) tells and the WorkDesk (work.py) hears: plain calls on the loop that return at once."""
 
     def on_tip(self, tip: Tip) -> None:
         """A new best block was seen: before its template was asked for."""
