@@ -1,4 +1,4 @@
-"""Bitcoin addresses of every type and network: text in, canonical text and output script out. Starts bitcoinlib for all rooms.
+"""Bitcoin addresses of every type and network: text in, canonical text and output script out; bitcoinlib's start-up.
 
 bitcoinlib decodes and encodes; this module adds what it leaves out (checksums it does not check, its wrong regtest
 prefixes, witness programs of unusual length) and checks each result by the way back.
@@ -39,8 +39,8 @@ class AddressNetwork:
 
 
 _TEST = ("tb", 0x6F, 0xC4)
-#: testnet3, testnet4 and signet write addresses alike. bitcoinlib gives regtest mainnet's base58 prefixes; Core and btcd
-#: use testnet's.
+#: testnet3, testnet4 and signet write addresses alike. bitcoinlib gives regtest mainnet's base58 prefixes; Core and
+#: btcd use testnet's.
 NETWORKS: dict[str, AddressNetwork] = {
     "mainnet": AddressNetwork("mainnet", "bc", 0x00, 0x05),
     "testnet": AddressNetwork("testnet", *_TEST),
@@ -73,7 +73,7 @@ class Address:
 
 
 def load_bitcoinlib(data_dir: Path | None = None) -> None:
-    """Import bitcoinlib so that it does not touch the home directory. Call before any other import of it; later calls do nothing.
+    """Import bitcoinlib so that it leaves the home directory alone. Call before any other import of it.
 
     It copies its network tables into a data directory at import and reads them there: `data_dir`, else a temporary one
     that goes away with the process. Its log file is switched off. Takes about 0.3 s, so nothing imports it before the
@@ -136,14 +136,14 @@ class BitcoinlibEncoding:
 def parse_address(text: str, network: str, *, allow_future: bool = False) -> Address:
     """Read an address of `network` (a key of NETWORKS). AddressError names what is wrong with it.
 
-    Bech32 may come in one case or the other, never mixed. Witness programs without rules yet (versions 2 to 16, version 1
-    not 32 bytes long) are checked by BIP350 like all others, but refused unless `allow_future`: whoever sees coins on
+    Bech32 may come in one case or the other, never mixed. Witness programs without rules yet (versions 2 to 16, version
+    1 not 32 bytes long) are checked by BIP350 like all others, but refused unless `allow_future`: whoever sees coins on
     them can take them.
     """
     address = _parse(text, network)
     if address.future and not allow_future:
         version = address.kind.removeprefix("witness_v")
-        raise AddressError(f"witness program of version {version} without rules yet: anyone could take coins sent there")
+        raise AddressError(f"witness program of version {version} has no rules yet: anyone could take coins sent there")
     return address
 
 

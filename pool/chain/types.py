@@ -1,7 +1,7 @@
-"""The words of the chain room: networks, templates, tips, what a node answers; the doors between follower, desk and block keeper.
+"""The words of the chain room: networks, templates, tips, what a node answers, and the doors between its parts.
 
-Byte orders: `*_hex` of a hash is display order (as RPC writes it); a bare `prevhash`, `txids`, `wtxids` is internal order
-(as hashed).
+Byte orders: `*_hex` of a hash is display order (as RPC writes it); a bare `prevhash`, `txids`, `wtxids` is internal
+order (as hashed).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class TemplateError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Transactions:
-    """A template's transactions without the coinbase, joined once: 3,000 small objects cost more than the Merkle tree."""
+    """A template's transactions but the coinbase, joined once: 3,000 small objects cost more than the Merkle tree."""
 
     count: int = 0
     data: bytes = b""  # serialised with witness, in block order
@@ -132,7 +132,7 @@ def _checked_rules(gbt: Mapping[str, object]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What to mine on: an answer of getblocktemplate, or a subsidy-only stand-in made from a new tip (`complete` False)."""
+    """What to mine on: an answer of getblocktemplate, or a subsidy-only stand-in for a new tip (`complete` False)."""
 
     network: Network
     height: int
@@ -155,7 +155,7 @@ class Template:
 
     @classmethod
     def from_rpc(cls, gbt: Mapping[str, object], network: Network, received_at_ns: int) -> Template:
-        """Read a getblocktemplate answer (BIP22/23/9/145). TemplateError names what is missing, odd, or an unknown rule."""
+        """Read a getblocktemplate answer (BIP22/23/9/145). TemplateError names what is missing or odd, or the rule."""
         rules = _checked_rules(gbt)
         rows = gbt.get("transactions")
         if not isinstance(rows, Sequence) or isinstance(rows, str):
@@ -222,11 +222,11 @@ class NodeError(Exception):
     """Any failure of a node. Caught where the caller can go on without an answer."""
 
 
-class NodeBusy(NodeError):  # noqa: N818 - said by who must act, not by kind
+class NodeBusy(NodeError):
     """No answer now: connection, timeout, HTTP 5xx, warm-up (-28), work queue full. The next retry acts."""
 
 
-class NodeRefused(NodeError):  # noqa: N818 - said by who must act, not by kind
+class NodeRefused(NodeError):
     """The node understood and said no. The caller acts."""
 
     def __init__(self, code: int, text: str) -> None:
@@ -235,7 +235,7 @@ class NodeRefused(NodeError):  # noqa: N818 - said by who must act, not by kind
         self.text = text
 
 
-class NodeMisconfigured(NodeError):  # noqa: N818 - said by who must act, not by kind
+class NodeMisconfigured(NodeError):
     """Wrong password, wrong network, a method that is missing or switched off. The operator acts."""
 
 
@@ -310,7 +310,7 @@ class BlockNodes(Protocol):
 
 
 class WorkSink(Protocol):
-    """What the follower (templates.py) tells and the WorkDesk (work.py) hears: plain calls on the loop that return at once."""
+    """What the follower (templates.py) tells the WorkDesk (work.py): plain calls on the loop that return at once."""
 
     def on_tip(self, tip: Tip) -> None:
         """A new best block was seen: before its template was asked for."""
