@@ -62,8 +62,11 @@ setup(
         extensions,
         build_dir="build/cython",
         compiler_directives={
-            "language_level": 3, "boundscheck": False, "wraparound": False, "initializedcheck": False, "cdivision": True,
-            "embedsignature": False, "binding": False,
+            # Hot code walks C pointers with their lengths; Python objects keep Python's checks.
+            "language_level": 3,
+            "initializedcheck": False,
+            "cdivision": True,
+            "binding": False,
         },
     )
 )

@@ -55,6 +55,8 @@ class Channel:
 
     # --- what the session decides
     version_mask: int  # default 0x1fffe000
+    extranonce1: bytes  # read-only
+    users: list[bytes]  # read-only
     def authorize(self, user: bytes, account: int, worker: int) -> None:
         """Shares submitted as `user` are booked on (account, worker). At most 16 users a connection (ValueError)."""
 
@@ -77,7 +79,7 @@ class Channel:
     credited_work: int  # exact sum of assigned work
     last_accepted_ns: int
     last_submit_ns: int
-    best_difficulty: float  # of accepted shares on this connection
+    best_difficulty: float  # of accepted shares on this connection; settable from history: BEST rows are written only above it
     best_header: bytes | None
     def drain_counts(self) -> tuple[int, ...]:
         """Counts by verdict since the last drain (for a REJECTS row)."""

@@ -51,8 +51,12 @@ class Segment:
     def __init__(self, path: str) -> None:
         """ValueError naming what is wrong with the head."""
 
-    def rows(self, start: int = 0) -> bytes:
-        """Valid rows from index `start` on: stops before the first row that is unwritten, torn or out of sequence."""
+    capacity: int
+    path: str
+    salt: int
+
+    def rows(self, start: int = 0, limit: int = ...) -> bytes:
+        """At most `limit` valid rows from index `start` on: stops before the first row that is unwritten, torn or out of sequence."""
 
     def torn(self) -> int | None:
         """Index of the first written row that fails its check, if any."""
@@ -61,3 +65,9 @@ class Segment:
 
 def segments(directory: str) -> list[str]:
     """Paths of all segments, by (epoch, number)."""
+
+MAX_ACCOUNT_BYTES: int  # 88
+MAX_WORKER_BYTES: int  # 64
+
+def crc(data: bytes, seed: int = 0, by_table: bool = False) -> int:
+    """CRC-32C with the register initialised to 0xFFFFFFFF ^ seed: the check word of a row is that of its bytes 4..127, seeded with the segment's salt."""

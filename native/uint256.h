@@ -69,7 +69,7 @@ static inline void u256_work(const u256 *target, uint64_t *lo, uint64_t *hi) {
     for (i = 0; i < 4; i++)
         if (++d.w[i]) break;
     if (i == 4) { *lo = 1; *hi = 0; return; } /* target = 2^256 - 1 */
-    if (!d.w[3] && !d.w[2]) { *lo = *hi = UINT64_MAX; return; }
+    if (!d.w[3] && (!d.w[2] || (d.w[2] == 1 && !d.w[1] && !d.w[0]))) { *lo = *hi = UINT64_MAX; return; }
     /* Long division of 2^256 by d, one bit at a time. The remainder stays below d; a 257th bit is kept in `carry`. */
     u256 r = {{0, 0, 0, 0}};
     uint64_t q0 = 0, q1 = 0;

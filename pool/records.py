@@ -68,7 +68,7 @@ SHARE_ROW = np.dtype(
         ("height", "<u4"),
         ("session", "<u4"),
         ("extranonce1", "V4"),
-        ("prevhash_tail", "V8"),  # first 8 bytes of prevhash as hashed order: which previous block's `seen` it belongs to
+        ("prevhash_head", "V8"),  # first 8 bytes of the previous block hash as hashed: which `seen` the share belongs to
         ("pad", "V8"),
     ]
 )
