@@ -8,6 +8,7 @@ cdef extern from "sha256.h":
         void (*d64)(uint8_t *out, const uint8_t *pair) noexcept nogil
         void (*fold)(uint8_t *node, const uint8_t *branches, size_t n) noexcept nogil
     const uint32_t SHA256_IV[8]
+    void wr32be(uint8_t *p, uint32_t v) noexcept nogil
     int sha256_available(const sha256_kernel **out) noexcept nogil
     void sha256_once(const sha256_kernel *k, const uint8_t *data, size_t n, uint8_t *out) noexcept nogil
     void sha256d_once(const sha256_kernel *k, const uint8_t *data, size_t n, uint8_t *out) noexcept nogil
@@ -16,7 +17,8 @@ cdef extern from "sha256.h":
 
 
 # The kernel of the whole process: other modules reach it through these two, so that a switch reaches them all.
-cdef const sha256_kernel *active_kernel() noexcept nogil
+# (Only functions: an extern constant would have to be linked into each module.)
+cdef void state_after(uint32_t *state, const uint8_t *data, size_t n_blocks) noexcept nogil
 cdef void share_hash(
     const uint32_t *mid, size_t done, const uint8_t *tail, size_t n, const uint8_t *branches, size_t n_branches, uint8_t *header, uint8_t *out,
 ) noexcept nogil

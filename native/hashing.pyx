@@ -3,7 +3,7 @@
 
 import os
 
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 cdef extern from *:
@@ -16,8 +16,11 @@ cdef int _n_kernels = sha256_available(_kernels)
 cdef const sha256_kernel *_kernel = _kernels[0]
 
 
-cdef const sha256_kernel *active_kernel() noexcept nogil:
-    return _kernel
+cdef void state_after(uint32_t *state, const uint8_t *data, size_t n_blocks) noexcept nogil:
+    """SHA-256 state after whole 64-byte blocks from the start of a message."""
+    memcpy(state, SHA256_IV, 32)
+    if n_blocks:
+        _kernel.blocks(state, data, n_blocks)
 
 
 cdef void share_hash(
@@ -184,6 +187,48 @@ def bench(str kind not None, long rounds):
                 sha256d_header(_kernel, header, out)
         clock_gettime(CLOCK_MONOTONIC, &end)
     return (end.tv_sec - begin.tv_sec) + (end.tv_nsec - begin.tv_nsec) * 1e-9
+
+
+def search(bytes header not None, target, uint32_t first_nonce, unsigned long count):
+    """The simulated devices' and tests' miner: the first nonce of `count` from first_nonce on (wrapping at 2^32) whose header hash meets the target."""
+    cdef uint8_t tail[64]
+    cdef uint8_t block[64]
+    cdef uint32_t mid[8]
+    cdef uint32_t state[8]
+    cdef uint32_t nonce = first_nonce
+    cdef uint8_t limit[32]
+    cdef uint8_t hash_le[32]
+    cdef unsigned long i
+    cdef int k
+    cdef bint won = False
+    _need("header", len(header), 80)
+    limit_bytes = target.to_bytes(32, "little")
+    memcpy(limit, <const uint8_t *>limit_bytes, 32)
+    state_after(mid, header, 1)
+    memcpy(tail, (<const uint8_t *>header) + 64, 12)
+    memset(tail + 16, 0, 48)
+    tail[16], tail[62], tail[63] = 0x80, 2, 128  # 640 bits
+    memset(block + 32, 0, 32)
+    block[32], block[62] = 0x80, 1  # 256 bits
+    with nogil:
+        for i in range(count):
+            tail[12], tail[13], tail[14], tail[15] = nonce & 255, (nonce >> 8) & 255, (nonce >> 16) & 255, nonce >> 24
+            memcpy(state, mid, 32)
+            _kernel.blocks(state, tail, 1)
+            for k in range(8):
+                wr32be(block + 4 * k, state[k])
+            memcpy(state, SHA256_IV, 32)
+            _kernel.blocks(state, block, 1)
+            for k in range(8):
+                wr32be(hash_le + 4 * k, state[k])
+            k = 31
+            while k > 0 and hash_le[k] == limit[k]:
+                k -= 1
+            won = hash_le[k] <= limit[k]
+            if won:
+                break
+            nonce += 1
+    return nonce if won else None
 
 
 # Constants prove themselves at birth, through whichever kernel was chosen.

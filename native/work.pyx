@@ -5,7 +5,7 @@ import time
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.string cimport memcpy
 from native.difficulty cimport int_of_u256, u256_of_int, u256_work
-from native.hashing cimport SHA256_IV, active_kernel, share_hash
+from native.hashing cimport share_hash, state_after
 
 from native.difficulty import difficulty_of_target, target_of_nbits
 
@@ -72,10 +72,8 @@ cdef class Job:
         self.at_branches = self._branches
         self.target = u256_of_int(target_of_nbits(nbits))
         u256_work(&self.target, &self.work_lo, &self.work_hi)
-        memcpy(self.mid, SHA256_IV, 32)
         self.mid_bytes = len(coinb1) // 64 * 64
-        if self.mid_bytes:
-            active_kernel().blocks(self.mid, coinb1, self.mid_bytes // 64)
+        state_after(self.mid, coinb1, self.mid_bytes // 64)
         self.at_coinb1, self.n_coinb1 = (<const uint8_t *>coinb1) + self.mid_bytes, len(coinb1) - self.mid_bytes
         self.at_coinb2, self.n_coinb2 = <const uint8_t *>coinb2, len(coinb2)
         memcpy(self.head + 4, <const uint8_t *>prevhash, 32)
