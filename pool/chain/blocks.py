@@ -1,4 +1,4 @@
-"""Found blocks: to disk, to every node until one holds it, then watched by hash until the chain has decided for good."""
+"""Found blocks: to disk, to every node until one holds them, then watched by hash until the chain has decided."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
 #: A node's client owns its time-out; this one only bounds a client that does not.
 CALL_TIMEOUT_S = 120.0
-#: Once some node holds the block the network has it: the others are offered it this often, then they get it from their peers.
+#: Once some node holds the block the network has it: the others are offered it this often, then their peers tell them.
 TRIES_WHEN_HELD = 5
 #: A mature block is watched this many times the maturity deep: a reorg that deep must raise an alarm, not be missed.
 WATCH_DEPTH = 2

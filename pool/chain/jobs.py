@@ -9,7 +9,7 @@ from native.work import VERSION_MASK, Job
 from pool.chain.coinbase import Coinbase, checked_commitment
 from pool.chain.types import Output, Template, TemplateError, Tip, Transactions
 
-#: Core refuses blocks over 7200 s ahead of its clock; the margin covers ours being fast and a slow send.
+#: Core refuses blocks over 7200 s ahead of its clock; the margin is for clocks that differ and for slow sends.
 NTIME_AHEAD_S = 7000
 DEFAULT_VERSION = 0x20000000
 
@@ -100,8 +100,8 @@ def tag_of(job: Job) -> JobTag:
 def empty_first(tip: Tip, version: int, now_s: int) -> Template | None:
     """A subsidy-only template on a tip just seen, to bridge the time until the full one.
 
-    Its value is the subsidy alone, by the network's halving (R10); no transactions, so no witness commitment. None where
-    nBits may change, and where the node does not tell the tip's median time (btcd: 0), the least a block's time must pass.
+    Its value is the subsidy alone, by the network's halving (R10); no transactions, so no witness commitment. None
+    where nBits may change, and where the node does not tell the tip's median time (btcd: 0), which the block must pass.
     """
     height = tip.height + 1
     if not tip.network.nbits_foretold(height) or tip.mediantime_s <= 0:

@@ -44,7 +44,7 @@ class Journal:
         self.settled: set[str] = self._read_settled()
 
     def write(self, found: BlockFound) -> None:
-        """Keep a block: a line of JSON about it, then its hex as submitblock takes it. OSError when the disk refuses."""
+        """Keep a block: a line of JSON about it, then its hex as submitblock takes it. OSError if the disk refuses."""
         about = {name: getattr(found, name) for name in _FIELDS}
         self._replace(self._body(found.height, found.hash_hex), json.dumps(about) + "\n" + found.block.hex() + "\n")
 
@@ -69,7 +69,7 @@ class Journal:
         self._sync_directory()
 
     def load(self) -> list[Entry]:
-        """Every block still in need of care, oldest first. A file that cannot be read is left alone and named in the log."""
+        """Every block still in need of care, oldest first. A file that cannot be read is left alone, named in the log."""
         entries: list[Entry] = []
         for path in sorted(self.directory.glob("*.block")):
             try:
