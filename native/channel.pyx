@@ -9,7 +9,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
-from native.difficulty cimport u256, u256_difficulty, u256_le, u256_lt, u256_of_difficulty, u256_of_le, u256_work
+from native.difficulty cimport u256, nearest_difficulty, u256_le, u256_lt, u256_of_difficulty, u256_of_le, u256_work
 from native.seen cimport seen_insert, seen_remove
 from native.sharelog cimport BEST, SHARE, BestRow, Head, ShareLog, ShareRow
 from native.work cimport EN1, EN2, Job, JobTable
@@ -318,7 +318,7 @@ cdef class Channel:
         if row == NULL:
             return  # the share itself is booked; the record waits for a better one
         memcpy(row.header, header, 80)
-        row.share_seq, row.difficulty = share_seq, u256_difficulty(hash_le)
+        row.share_seq, row.difficulty = share_seq, nearest_difficulty(hash_le)
         self._log.commit(&row.head, BEST, now_ns, who.account, who.worker)
 
     cdef void _tell_found(self, Job job, const uint8_t *header, const uint8_t *hash_bytes, Sent *sent, const uint8_t *en2, span user, User *who,
@@ -528,7 +528,7 @@ cdef class Channel:
 
     @property
     def best_difficulty(self):
-        return 0.0 if self._best.w[3] == <uint64_t>-1 else u256_difficulty(&self._best)
+        return 0.0 if self._best.w[3] == <uint64_t>-1 else nearest_difficulty(&self._best)
 
     @best_difficulty.setter
     def best_difficulty(self, double difficulty):

@@ -8,9 +8,9 @@ cdef extern from "uint256.h":
     bint u256_le(const u256 *a, const u256 *b) noexcept nogil
     bint u256_lt(const u256 *a, const u256 *b) noexcept nogil
     int u256_of_difficulty(double difficulty, u256 *out) noexcept nogil
-    double u256_difficulty(const u256 *v) noexcept nogil
     void u256_work(const u256 *target, uint64_t *lo, uint64_t *hi) noexcept nogil
 
 
+cdef double nearest_difficulty(const u256 *v) except? -1
 cdef object int_of_u256(const u256 *v)
 cdef u256 u256_of_int(object value) except *

@@ -15,6 +15,12 @@ cdef object int_of_u256(const u256 *v):
     return v.w[0] | (<object>v.w[1] << 64) | (<object>v.w[2] << 128) | (<object>v.w[3] << 192)
 
 
+cdef double nearest_difficulty(const u256 *v) except? -1:
+    """Through exact rationals: for records, which are rare and which anybody may recompute."""
+    value = int_of_u256(v)
+    return float(Fraction(DIFFICULTY_1_TARGET, value)) if value else float("inf")
+
+
 cdef u256 u256_of_int(object value) except *:
     cdef u256 out
     cdef int i
@@ -66,8 +72,8 @@ def nbits_of_target(target):
 def difficulty_of_hash(bytes hash_le not None):
     if len(hash_le) != 32:
         raise ValueError(f"hash must be 32 bytes, not {len(hash_le)}")
-    value = int.from_bytes(hash_le, "little")
-    return float(Fraction(DIFFICULTY_1_TARGET, value)) if value else float("inf")
+    cdef u256 value = u256_of_le(hash_le)
+    return nearest_difficulty(&value)
 
 
 def work_of_target(target):

@@ -56,12 +56,6 @@ static inline int u256_of_difficulty(double difficulty, u256 *out) {
     return 1;
 }
 
-/* 0xFFFF * 2^208 / value to a double's precision (within 2 ulp); infinity for 0. */
-static inline double u256_difficulty(const u256 *v) {
-    double d = ldexp((double)v->w[3], 192) + ldexp((double)v->w[2], 128) + ldexp((double)v->w[1], 64) + (double)v->w[0];
-    return ldexp(65535.0, 208) / d;
-}
-
 /* 2^256 // (target + 1), as two words; saturates at 2^128 - 1 (targets below 2^128: 10^19 times today's network difficulty). */
 static inline void u256_work(const u256 *target, uint64_t *lo, uint64_t *hi) {
     u256 d = *target; /* d = target + 1 */
