@@ -1,0 +1,166 @@
+"""Starts the development chain as a child process, waits until it answers, and takes it down again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+START_S = 30.0
+STOP_S = 5.0
+_POLL_S = 0.02
+
+
+class RpcError(Exception):
+    """An error answer of the node."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+        self.message = message
+
+
+class DevChain:
+    """`async with DevChain(mode="strict", datadir=...) as chain`: `.url .user .password .zmq` of a running node.
+
+    Without a datadir it lives in a temporary one. The child ends with this process, however this process ends. `network` is that of the settings it
+    is started beside: anything but "regtest" is refused (RuntimeError with the child's words, as for every other start that fails).
+    """
+
+    def __init__(
+        self,
+        mode: str = "demo",
+        datadir: Path | None = None,
+        *,
+        rpcport: int = 0,
+        zmqport: int = 0,
+        mempool: int = 0,
+        network: str = "regtest",
+    ) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="mmsp-devchain-") if datadir is None else None
+        self.datadir = datadir if datadir is not None else Path(str(self._temporary and self._temporary.name))
+        self.mode = mode
+        self._options = ["--rpcport", str(rpcport), "--zmqport", str(zmqport), "--mempool", str(mempool), "--network", network]
+        self._process: asyncio.subprocess.Process | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self.url = self.user = self.password = self.zmq = ""
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running child."""
+        if self._process is None:
+            raise RuntimeError("the development chain is not running")
+        return self._process.pid
+
+    @property
+    def cookie_file(self) -> Path:
+        """File with user and password, as Bitcoin Core writes it."""
+        return self.datadir / ".cookie"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Start the child and wait until it answers."""
+        ready = self.datadir / "ready.json"
+        self.datadir.mkdir(parents=True, exist_ok=True)
+        ready.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "pool.dev.devchain", "--mode", self.mode, "--datadir", str(self.datadir)]
+        command += [*self._options, "--ready-file", str(ready), "--with-parent"]
+        pipe = asyncio.subprocess.PIPE
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())}
+        self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stderr=pipe, env=environment)
+        try:
+            await asyncio.wait_for(self._await_ready(ready), START_S)
+        except BaseException:
+            await self.kill()
+            raise
+        told = json.loads(ready.read_text())
+        self.url, self.zmq = told["url"], told["zmq"]
+        self.user, _, self.password = self.cookie_file.read_text().partition(":")
+        self._log = asyncio.create_task(self._drain())
+
+    async def _await_ready(self, ready: Path) -> None:
+        process = self._process
+        assert process is not None
+        while not ready.exists():
+            if process.returncode is not None:
+                words = await process.stderr.read() if process.stderr is not None else b""
+                raise RuntimeError(words.decode(errors="replace").strip() or f"devchain ended with {process.returncode}")
+            await asyncio.sleep(_POLL_S)
+
+    async def _drain(self) -> None:
+        """Pass the child's words on to our standard error, so that its pipe never fills."""
+        process = self._process
+        assert process is not None
+        assert process.stderr is not None
+        async for line in process.stderr:
+            sys.stderr.write(line.decode(errors="replace"))
+
+    async def kill(self) -> None:
+        """kill -9, as a power cut would."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """Stop the child in order; kill it if it does not listen."""
+        await self._end(signal.SIGTERM)
+
+    async def _end(self, number: int) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+        try:
+            await asyncio.wait_for(process.wait(), STOP_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        if hasattr(self, "_log"):
+            await self._log
+            del self._log
+        if process.stdin is not None:
+            process.stdin.close()
+
+    async def close(self) -> None:
+        """Stop, and remove a temporary data folder."""
+        await self.stop()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    async def call(self, method: str, *params: object, timeout_s: float = 30.0) -> object:
+        """One RPC; the result, or RpcError."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(auth=aiohttp.BasicAuth(self.user, self.password))
+        body = {"jsonrpc": "1.0", "id": 0, "method": method, "params": list(params)}
+        async with self._session.post(self.url, json=body, timeout=aiohttp.ClientTimeout(timeout_s)) as response:
+            answer = await response.json(content_type=None)
+        if answer["error"] is not None:
+            raise RpcError(answer["error"]["code"], answer["error"]["message"])
+        result: object = answer["result"]
+        return result
+
+
+def _import_path() -> Sequence[str]:
+    """Where the child finds `pool`: where we found it, before what is set already."""
+    root = str(Path(__file__).resolve().parents[3])
+    return [root, *filter(None, [os.environ.get("PYTHONPATH")])]
