@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +94,11 @@ def load_bitcoinlib(data_dir: Path | None = None) -> None:
         (folder / "install.log").write_text("made by pool.address\n", encoding="ascii")
         _copy_network_table(folder)
     os.environ["BCL_DATA_DIR"] = str(folder)
-    import bitcoinlib.keys
-    import bitcoinlib.transactions  # noqa: F401 - loaded here so that nobody needs the folder later
+    with warnings.catch_warnings():
+        # It leaves a file to the garbage collector and uses SQLAlchemy's old declarative_base; neither is ours to mend.
+        warnings.simplefilter("ignore")
+        import bitcoinlib.keys
+        import bitcoinlib.transactions  # noqa: F401 - loaded here so that nobody needs the folder later
 
 
 def _copy_network_table(folder: Path) -> None:
