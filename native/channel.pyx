@@ -492,7 +492,7 @@ cdef class Channel:
 
     def submit(self, bytes id_json not None, str user not None, str job_id not None, str extranonce2 not None, str ntime not None, str nonce not None,
                version_bits, int64_t now_ns):
-        cdef list texts = [text.encode() for text in (user, job_id, extranonce2, ntime, nonce, version_bits or "")]
+        cdef list texts = [text.encode("utf-8", "surrogatepass") for text in (user, job_id, extranonce2, ntime, nonce, version_bits or "")]
         cdef span spans[6]
         cdef span id
         cdef int i, verdict

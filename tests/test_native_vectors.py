@@ -6,12 +6,14 @@ import hashlib
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rig import reference
-from rig.arithmetic import Arithmetic, Native, Oracle
+from rig.arithmetic import Arithmetic, JobFace, Native, Oracle
 from rig.reference_tx import transactions_of
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -19,7 +21,7 @@ WORKED = json.loads((VECTORS / "stratum_worked.json").read_text())
 MAINNET = json.loads((VECTORS / "bitcoin_mainnet_951658.json").read_text())
 
 
-def named(vector: dict) -> str:
+def named(vector: dict[str, Any]) -> str:
     return str(vector["name"])
 
 
@@ -28,7 +30,7 @@ def arithmetic(request: pytest.FixtureRequest) -> Arithmetic:
     return Oracle() if request.param == "oracle" else Native()
 
 
-def header_of(vector: dict) -> bytes:
+def header_of(vector: dict[str, Any]) -> bytes:
     """The header by the oracle, from the fields as a miner is sent them."""
     prevhash = reference.swap_words(bytes.fromhex(vector["prevhash_wire"]))
     numbers = [int(vector[key], 16) for key in ("version", "ntime", "nbits")]
@@ -38,7 +40,7 @@ def header_of(vector: dict) -> bytes:
 
 
 @pytest.mark.parametrize("vector", WORKED["headers"], ids=named)
-def test_a_known_header_hashes_to_its_known_difficulty(vector: dict, arithmetic: Arithmetic) -> None:
+def test_a_known_header_hashes_to_its_known_difficulty(vector: dict[str, Any], arithmetic: Arithmetic) -> None:
     header = bytes.fromhex(vector["header"])
     assert header_of(vector) == header
     hash_le = arithmetic.sha256d(header)
@@ -47,7 +49,7 @@ def test_a_known_header_hashes_to_its_known_difficulty(vector: dict, arithmetic:
 
 
 @pytest.mark.parametrize("vector", WORKED["merkle"], ids=named)
-def test_a_coinbase_and_its_branches_give_the_known_root(vector: dict, arithmetic: Arithmetic) -> None:
+def test_a_coinbase_and_its_branches_give_the_known_root(vector: dict[str, Any], arithmetic: Arithmetic) -> None:
     txid = arithmetic.sha256d(bytes.fromhex(vector["coinbase"]))
     assert txid.hex() == vector.get("txid", txid.hex())
     branches = [bytes.fromhex(branch) for branch in vector["branches"]]
@@ -90,7 +92,7 @@ def test_network_difficulty_of_nbits(arithmetic: Arithmetic) -> None:
 
 
 @pytest.mark.parametrize("vector", WORKED["targets"], ids=lambda vector: f"D={vector['difficulty']}")
-def test_the_target_of_a_difficulty_is_exact_to_the_last_digit(vector: dict, arithmetic: Arithmetic) -> None:
+def test_the_target_of_a_difficulty_is_exact_to_the_last_digit(vector: dict[str, Any], arithmetic: Arithmetic) -> None:
     target = arithmetic.target_of_difficulty(vector["difficulty"])
     assert f"{target:064x}".startswith(vector["target_prefix"])
     numerator, denominator = vector["difficulty"].as_integer_ratio()
@@ -98,7 +100,7 @@ def test_the_target_of_a_difficulty_is_exact_to_the_last_digit(vector: dict, ari
     assert target * numerator <= exact < (target + 1) * numerator
 
 
-def synthetic_job(arithmetic: Arithmetic):
+def synthetic_job(arithmetic: Arithmetic) -> JobFace:
     """The job of T9, built from its notify line's own fields."""
     job_id, wire, coinb1, coinb2, branches, version, nbits, ntime, _ = WORKED["share"]["notify"]["params"]
     return arithmetic.job(
@@ -221,7 +223,7 @@ near_range = st.tuples(st.integers(0, 36), st.integers(0, 2**24 - 1)).map(lambda
 
 @given(st.integers(min_value=0, max_value=2**32 - 1) | near_range)
 def test_every_nbits_reads_alike_or_is_refused_alike(nbits: int) -> None:
-    outcomes = []
+    outcomes: list[int | None] = []
     for arithmetic in (Oracle(), Native()):
         try:
             outcomes.append(arithmetic.target_of_nbits(nbits))

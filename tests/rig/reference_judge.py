@@ -10,6 +10,7 @@ import string
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from pool.records import ERRORS, Verdict
 from rig.reference import (
     VERSION_MASK,
     RefJob,
@@ -19,8 +20,6 @@ from rig.reference import (
     target_of_difficulty,
     work_of_target,
 )
-
-from pool.records import ERRORS, Verdict
 
 KNOWN_JOBS = 64  # newest jobs of one connection that stay known
 _HEX = frozenset(string.hexdigits)
@@ -133,6 +132,25 @@ class RefPool:
     booked: list[Booked] = field(default_factory=list)
     found: list[FoundBlock] = field(default_factory=list)
     room: int | None = None  # rows the log still takes; None: no limit
+
+    def publish(self, job: RefJob, capacity: int) -> None:
+        """Make it known; a job in the same slot (id modulo capacity) is retired."""
+        for other in [job_id for job_id in self.jobs if job_id % capacity == job.job_id % capacity]:
+            self.retire(other)
+        self.jobs[job.job_id] = job
+
+    def retire(self, job_id: int) -> None:
+        """Forget a job, and what was seen on its previous block if nothing can be credited there any more."""
+        prevhash = self.jobs.pop(job_id).prevhash
+        self._forget_seen(prevhash)
+
+    def set_tip(self, prevhash: bytes) -> None:
+        before, self.tip = self.tip, prevhash
+        self._forget_seen(before)
+
+    def _forget_seen(self, prevhash: bytes) -> None:
+        if prevhash != self.tip and all(job.prevhash != prevhash for job in self.jobs.values()):
+            self.seen.pop(prevhash, None)
 
 
 @dataclass
