@@ -1,10 +1,10 @@
 """A running development chain for tests, and blocks built by hand from its templates (hashlib only, nothing of `native`).
 
-    with devchain(tmp_path) as node:                 # a process of its own, strict mode
-        node.rpc("generatetoaddress", 101, ADDRESS)
-        template = node.template()
-        block = build(template)                      # solved; change its parts to make a bad one
-        assert node.rpc("submitblock", block.hex()) is None
+with devchain(tmp_path) as node:                 # a process of its own, strict mode
+    node.rpc("generatetoaddress", 101, ADDRESS)
+    template = node.template()
+    block = build(template)                      # solved; change its parts to make a bad one
+    assert node.rpc("submitblock", block.hex()) is None
 """
 
 from __future__ import annotations

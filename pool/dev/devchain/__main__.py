@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -34,10 +35,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rpcport", type=int, default=0, help="0: any free port")
     parser.add_argument("--zmqport", type=int, default=0, help="0: any free port")
     parser.add_argument("--rpcuser", help=f"besides the cookie; its password comes from {PASSWORD_VARIABLE}")
-    parser.add_argument("--network", default="regtest", help="network of the settings it is started beside: anything but regtest is refused")
+    parser.add_argument(
+        "--network", default="dev", help="network of the settings it is started beside: real ones are refused"
+    )
+    parser.add_argument("--spacing", type=float, default=20.0, help="demo: seconds between blocks to aim at")
     parser.add_argument("--mempool", type=int, default=0, help="random transactions to keep waiting")
-    parser.add_argument("--ready-file", type=Path, help="written when the chain answers: JSON with url, zmq, cookie, pid")
-    parser.add_argument("--with-parent", action="store_true", help="end when standard input closes or the parent process is gone")
+    parser.add_argument(
+        "--ready-file", type=Path, help="written when the chain answers: JSON with url, zmq, cookie, pid"
+    )
+    parser.add_argument(
+        "--with-parent", action="store_true", help="end when standard input closes or the parent process is gone"
+    )
     return parser.parse_args(arguments)
 
 
@@ -89,7 +97,10 @@ async def serve(options: argparse.Namespace) -> None:
         if not password:
             raise Refused(f"--rpcuser needs a password in the environment variable {PASSWORD_VARIABLE}")
         credentials[options.rpcuser] = password
-    node = DevNode(NETWORKS[options.mode], datadir, Publisher(options.zmqport))
+    network = NETWORKS[options.mode]
+    if network.retargets:
+        network = dataclasses.replace(network, spacing_ms=int(options.spacing * 1000))
+    node = DevNode(network, datadir, Publisher(options.zmqport))
     node.conditions.refill_count = options.mempool
     node.mempool.fill(options.mempool)
     loop = asyncio.get_running_loop()
@@ -104,9 +115,15 @@ async def serve(options: argparse.Namespace) -> None:
         port = runner.addresses[0][1]
         write_private(datadir / ".cookie", cookie)
         if options.ready_file:
-            ready = {"url": f"http://127.0.0.1:{port}", "zmq": node.publisher.address, "cookie": str(datadir / ".cookie")}
+            ready = {
+                "url": f"http://127.0.0.1:{port}",
+                "zmq": node.publisher.address,
+                "cookie": str(datadir / ".cookie"),
+            }
             write_private(options.ready_file, json.dumps({**ready, "mode": options.mode, "pid": os.getpid()}))
-        print(f"{WARNING}. {options.mode} mode, RPC on 127.0.0.1:{port}, ZMQ on {node.publisher.address}", file=sys.stderr)
+        print(
+            f"{WARNING}. {options.mode} mode, RPC on 127.0.0.1:{port}, ZMQ on {node.publisher.address}", file=sys.stderr
+        )
         await node.stopping.wait()
     finally:
         if watcher is not None:
@@ -124,6 +141,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         check_settings(options.network)
         check_ports(options.rpcport, options.zmqport)
+        if not 1 <= options.spacing <= 3600:
+            raise Refused(f"--spacing {options.spacing} is not within 1..3600 seconds")
         options.datadir.mkdir(parents=True, exist_ok=True)
         check_datadir(options.datadir, options.mode)
         lock = take_lock(options.datadir)

@@ -21,7 +21,9 @@ class AddressError(ValueError):
 @functools.cache
 def _encoding() -> ModuleType:
     """bitcoinlib's encoders. Imported at first use: it takes 0.3 s, and writes into its data folder unless that is set before."""
-    os.environ.setdefault("BCL_DATA_DIR", os.path.join(tempfile.gettempdir(), f"mmsp-devchain-bitcoinlib-{os.getuid()}"))
+    os.environ.setdefault(
+        "BCL_DATA_DIR", os.path.join(tempfile.gettempdir(), f"mmsp-devchain-bitcoinlib-{os.getuid()}")
+    )
     import bitcoinlib.encoding
 
     module: ModuleType = bitcoinlib.encoding
@@ -32,7 +34,9 @@ def script_of(address: str) -> bytes:
     """Output script that pays an address of the development networks."""
     lower = address.lower()
     if lower.startswith(("bc1", "tb1")) or address[:1] in ("1", "3"):
-        raise AddressError(f"{address} is an address of another network; a development chain pays bcrt1..., m..., n... or 2...")
+        raise AddressError(
+            f"{address} is an address of another network; a development chain pays bcrt1..., m..., n... or 2..."
+        )
     script = _segwit_script(address) if lower.startswith("bcrt1") else _legacy_script(address)
     if address_of(script) != (lower if lower.startswith("bcrt1") else address):
         raise AddressError(f"{address} does not survive the round trip over its script")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from pool.dev.devchain import coins, retarget
 from pool.dev.devchain.check import check_block, check_block_in_context, check_header_in_context
@@ -31,7 +30,9 @@ def genesis_block(network: Network) -> bytes:
     """The first block: says in its coinbase what it is."""
     words = f"{LABEL} {network.mode}: a development chain, its coins are worth nothing".encode()
     coinbase = pack_tx(
-        1, [TxIn(NULL_OUTPOINT, push_number(0) + var_bytes(words), 0xFFFFFFFF)], [TxOut(0, b"\x6a" + var_bytes(words[:40]))]
+        1,
+        [TxIn(NULL_OUTPOINT, push_number(0) + var_bytes(words), 0xFFFFFFFF)],
+        [TxOut(0, b"\x6a" + var_bytes(words[:40]))],
     )
     block = parse_block(pack_block(pack_header(4, bytes(32), bytes(32), 0, network.limit_nbits, 0), [coinbase]))
     header = pack_header(
@@ -81,6 +82,8 @@ class Chain:
         self._next_seq = max(node.order for node in index.nodes.values()) + 1
         tip = index.nodes[bytes.fromhex(self.store.meta("tip") or first.hash.hex())]
         tip.order = 0  # the branch that was active stays so among equals
+        if self.network.retargets:
+            tip.received_ms = self.now_ms()  # nobody could mine while this process was down
         index.active = list(tip.back())[::-1]
         return index
 
@@ -119,6 +122,10 @@ class Chain:
         if not self.network.retargets:
             return (self.network.limit_nbits,)
         return retarget.open_nbits(self.network, parent, self.now_ms())
+
+    def step(self, parent: Node) -> int:
+        """Which of the difficulty steps of a block on `parent` is the easiest open one."""
+        return len(self.allowed_nbits(parent)) - 1
 
     # -- taking blocks -------------------------------------------------------------------------------------------------
 

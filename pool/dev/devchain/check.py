@@ -133,4 +133,3 @@ def is_final(tx: Tx, height: int, median_time_s: int) -> bool:
     """Whether the lock time (BIP113: against the median time past) is over or switched off by the sequences."""
     limit = height if tx.locktime < LOCKTIME_IS_TIME else median_time_s
     return tx.locktime < limit or tx.locktime == 0 or all(txin.sequence == 0xFFFFFFFF for txin in tx.vin)
-

@@ -75,7 +75,9 @@ def plan(block: Block, height: int, store: Store, network: Network) -> Change:
         raise RejectError("bad-blk-sigops", "too many sigops")
     paid = sum(out.value_sat for out in block.txs[0].vout)
     if paid > network.subsidy_sat(height) + fees:
-        raise RejectError("bad-cb-amount", f"coinbase pays too much ({paid} vs limit {network.subsidy_sat(height) + fees})")
+        raise RejectError(
+            "bad-cb-amount", f"coinbase pays too much ({paid} vs limit {network.subsidy_sat(height) + fees})"
+        )
     return _net(spent, fresh, fees)
 
 

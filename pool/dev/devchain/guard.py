@@ -9,17 +9,20 @@ from pathlib import Path
 #: Default ports of Bitcoin Core's RPC and P2P on mainnet: something there is, or could be taken for, a real node.
 MAINNET_PORTS = (8332, 8333)
 CORE_FILES = ("chainstate", "bitcoin.conf", "bitcoind.pid", "wallets", "wallet.dat")
-NETWORK = "regtest"
+#: Networks of the settings beside which it may run: its own, and that whose addresses it shares.
+NETWORKS = ("dev", "regtest")
 
 
-class Refused(Exception):  # noqa: N818 - reads as what happened
+class Refused(Exception):
     """The development chain must not run like this; the message says why and what to change."""
 
 
 def check_settings(network: str, addresses: Iterable[str] = ()) -> None:
     """Refuse settings for another network, or payout addresses that are mainnet's."""
-    if network != NETWORK:
-        raise Refused(f"the settings are for network {network!r}; a development chain goes only with {NETWORK!r}")
+    if network not in NETWORKS:
+        raise Refused(
+            f"the settings are for network {network!r}; a development chain goes only with {' or '.join(NETWORKS)}"
+        )
     for address in addresses:
         if address.lower().startswith("bc1") or address[:1] in ("1", "3"):
             raise Refused(f"{address} is a mainnet address; a development chain never runs beside one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pool.dev.devchain.mempool import Mempool
 from pool.dev.devchain.publish import Publisher
 from pool.dev.devchain.rules import Network
 from pool.dev.devchain.store import Store
-from pool.dev.devchain.template import Templates
+from pool.dev.devchain.template import STEPS, Templates
 
 
 @dataclass(slots=True)
@@ -33,7 +34,9 @@ class Conditions:
 class DevNode:
     """Owns the parts; every change of the tip goes through `_moved`."""
 
-    def __init__(self, network: Network, datadir: Path, publisher: Publisher, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, network: Network, datadir: Path, publisher: Publisher, clock: Callable[[], float] = time.time
+    ) -> None:
         self.datadir = datadir
         self.store = Store(datadir / "chain.sqlite")
         self.chain = Chain(network, self.store, clock)
@@ -71,28 +74,29 @@ class DevNode:
         async with self._changed:
             self._changed.notify_all()
 
-    async def long_poll(self, tip: bytes, mempool_version: int) -> None:
-        """Return when the tip is not `tip`, the demo's difficulty step changed, the mempool changed and a minute passed, or the node stops."""
-        chain, wait_s = self.chain, self.conditions.long_poll_check_s
-        start_nbits = chain.allowed_nbits(chain.tip)[-1]
-        deadline = time.monotonic() + wait_s
+    async def long_poll(self, tip: bytes, number: int) -> None:
+        """Return when the template differs from the one named: another tip or difficulty step at once, another mempool after a minute.
+
+        Also when the node stops. `number` is the second half of the template's longpollid.
+        """
+        version, step = divmod(number, STEPS)
+        wait_s = self.conditions.long_poll_check_s
+        look_s = time.monotonic() + wait_s
         async with self._changed:
-            while chain.tip.hash == tip and not self.stopping.is_set():
-                if chain.allowed_nbits(chain.tip)[-1] != start_nbits:
-                    return
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    if self.mempool.version != mempool_version:
+            while self.chain.tip.hash == tip and self.chain.step(self.chain.tip) == step and not self.stopping.is_set():
+                if time.monotonic() >= look_s:
+                    if self.mempool.version != version:
                         return
-                    left = min(10.0, wait_s)
-                    deadline = time.monotonic() + left
-                step_ms = retarget.next_step_ms(chain.network, chain.tip, chain.now_ms()) if chain.network.retargets else None
-                if step_ms is not None:
-                    left = min(left, step_ms / 1000 + 0.01)
-                try:
-                    await asyncio.wait_for(self._changed.wait(), timeout=left)
-                except TimeoutError:
-                    continue
+                    look_s = time.monotonic() + min(10.0, wait_s)
+                left_s = min(look_s - time.monotonic(), self._next_step_s())
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), timeout=max(0.001, left_s))
+
+    def _next_step_s(self) -> float:
+        """Seconds until the demo's difficulty eases without a block."""
+        chain = self.chain
+        wait_ms = retarget.next_step_ms(chain.network, chain.tip, chain.now_ms()) if chain.network.retargets else None
+        return float("inf") if wait_ms is None else wait_ms / 1000 + 0.005
 
     def stop(self) -> None:
         """Ask the process to end."""

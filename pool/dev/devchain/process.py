@@ -34,7 +34,7 @@ class DevChain:
     """`async with DevChain(mode="strict", datadir=...) as chain`: `.url .user .password .zmq` of a running node.
 
     Without a datadir it lives in a temporary one. The child ends with this process, however this process ends. `network` is that of the settings it
-    is started beside: anything but "regtest" is refused (RuntimeError with the child's words, as for every other start that fails).
+    is started beside: real ones are refused (RuntimeError with the child's words, as for every other start that fails).
     """
 
     def __init__(
@@ -45,12 +45,14 @@ class DevChain:
         rpcport: int = 0,
         zmqport: int = 0,
         mempool: int = 0,
-        network: str = "regtest",
+        spacing_s: float = 20.0,
+        network: str = "dev",
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="mmsp-devchain-") if datadir is None else None
         self.datadir = datadir if datadir is not None else Path(str(self._temporary and self._temporary.name))
         self.mode = mode
-        self._options = ["--rpcport", str(rpcport), "--zmqport", str(zmqport), "--mempool", str(mempool), "--network", network]
+        self._options = ["--rpcport", str(rpcport), "--zmqport", str(zmqport), "--mempool", str(mempool)]
+        self._options += ["--spacing", str(spacing_s), "--network", network]
         self._process: asyncio.subprocess.Process | None = None
         self._session: aiohttp.ClientSession | None = None
         self.url = self.user = self.password = self.zmq = ""
@@ -102,7 +104,9 @@ class DevChain:
         while not ready.exists():
             if process.returncode is not None:
                 words = await process.stderr.read() if process.stderr is not None else b""
-                raise RuntimeError(words.decode(errors="replace").strip() or f"devchain ended with {process.returncode}")
+                raise RuntimeError(
+                    words.decode(errors="replace").strip() or f"devchain ended with {process.returncode}"
+                )
             await asyncio.sleep(_POLL_S)
 
     async def _drain(self) -> None:

@@ -7,7 +7,7 @@ time, which a miner leaves at the moment its job was made.
   exponentially distributed with mean 1 / H whatever the difficulty was, so paces of unlike blocks can be averaged.
 - *Base*: 20 s / mean pace of the last blocks; a run of the newest blocks that chance does not explain (about 2 % per side) makes the rule forget
   what was before it. That is how it climbs seven decades in a few blocks.
-- *Ladder*: after `PATIENCE_S` without a block the target doubles twice every `STEP_S`, down to the network's limit: a big miner that left cannot
+- *Ladder*: after 2.25 spacings (45 s) without a block the target doubles twice every half spacing (10 s), down to the network's limit: a big miner that left cannot
   leave the chain stuck. A block may be of any step open when it arrives, so a job made earlier (harder) stays good.
 """
 
@@ -20,11 +20,9 @@ from pool.dev.devchain.index import Node
 from pool.dev.devchain.rules import Network, nbits_of_target, target_of_nbits, work_of_target
 
 WINDOW = 16
-PATIENCE_MS = 45_000
-STEP_MS = 10_000
 STEP_BITS = 2
-#: Paces are ms per hash times 2^56: 1 % fine up to 10^17 H/s, and inside SQLite's 64 bits for a week at the easiest target.
-PACE_BITS = 56
+#: Paces are ms per hash times 2^50: 1 % fine up to 10^16 H/s, and inside SQLite's 64 bits for three days at the easiest target.
+PACE_BITS = 50
 PACE_MAX = (1 << 62) - 1
 #: After m newest blocks: chance is ruled out if their mean pace is under FAST[m] or over SLOW[m] (in 1/1000) of the mean before.
 FAST = (0, 25, 90, 160, 220, 265, 300, 330, 355)
@@ -52,13 +50,24 @@ def base_target(network: Network, parent: Node) -> int:
     if not paces:
         return network.limit_target
     window = steady(paces)
-    work = max(1, (network.spacing_s * 1000 << PACE_BITS) * len(window) // max(1, sum(window)))
+    work = max(1, (network.spacing_ms << PACE_BITS) * len(window) // max(1, sum(window)))
     return min(network.limit_target, (1 << 256) // work - 1)
 
 
-def steps_open(waited_ms: int) -> int:
+def patience_ms(network: Network) -> int:
+    """Wait before the first step."""
+    return network.spacing_ms * 9 // 4
+
+
+def opens_ms(network: Network, step: int) -> int:
+    """Wait after which a step (1, 2, ...) is open."""
+    return patience_ms(network) + (step - 1) * (network.spacing_ms // 2)
+
+
+def steps_open(network: Network, waited_ms: int) -> int:
     """How many steps above the base are open after that wait."""
-    return 0 if waited_ms < PATIENCE_MS else 1 + (waited_ms - PATIENCE_MS) // STEP_MS
+    over = waited_ms - patience_ms(network)
+    return 0 if over < 0 else 1 + over // (network.spacing_ms // 2)
 
 
 def step_nbits(network: Network, base: int, step: int) -> int:
@@ -70,7 +79,7 @@ def open_nbits(network: Network, parent: Node, now_ms: int) -> tuple[int, ...]:
     """nBits a block on `parent` may carry now, hardest first."""
     base = base_target(network, parent)
     found = []
-    for step in range(steps_open(now_ms - parent.received_ms) + 1):
+    for step in range(steps_open(network, now_ms - parent.received_ms) + 1):
         found.append(step_nbits(network, base, step))
         if found[-1] == network.limit_nbits:
             break
@@ -82,7 +91,7 @@ def next_step_ms(network: Network, parent: Node, now_ms: int) -> int | None:
     if open_nbits(network, parent, now_ms)[-1] == network.limit_nbits:
         return None
     waited = now_ms - parent.received_ms
-    return PATIENCE_MS + steps_open(waited) * STEP_MS - waited
+    return opens_ms(network, steps_open(network, waited) + 1) - waited
 
 
 def pace(network: Network, parent: Node, nbits: int, now_ms: int) -> int:
@@ -92,7 +101,7 @@ def pace(network: Network, parent: Node, nbits: int, now_ms: int) -> int:
     total, step, since = 0, 0, 0
     while True:
         step_bits = step_nbits(network, base, step)
-        until = PATIENCE_MS + step * STEP_MS
+        until = opens_ms(network, step + 1)
         last = step_bits in (nbits, network.limit_nbits) or until >= waited
         total += ((waited if last else until) - since << PACE_BITS) // work_of_target(target_of_nbits(step_bits))
         if last:

@@ -153,7 +153,10 @@ class ChainMethods(Methods):
         if tx is None and node is not None:
             tx = next((tx for tx in self.chain.block(node).txs if tx.txid == wanted), None)
         if tx is None:
-            raise RpcFault(INVALID_ADDRESS_OR_KEY, "No such mempool or blockchain transaction. Use gettransaction for wallet transactions.")
+            raise RpcFault(
+                INVALID_ADDRESS_OR_KEY,
+                "No such mempool or blockchain transaction. Use gettransaction for wallet transactions.",
+            )
         if level <= 0:
             return tx.raw.hex()
         shape = shapes.tx_json(tx)
@@ -167,7 +170,11 @@ class ChainMethods(Methods):
         """An unspent output, or null."""
         wanted = want_hash(txid, "txid")
         outpoint = wanted + (want(n, int) & 0xFFFFFFFF).to_bytes(4, "little")
-        coin = self.node.mempool.find(outpoint) if want(include_mempool, bool, default=True) else self.chain.store.coin(outpoint)
+        coin = (
+            self.node.mempool.find(outpoint)
+            if want(include_mempool, bool, default=True)
+            else self.chain.store.coin(outpoint)
+        )
         if coin is None:
             return None
         unconfirmed = wanted in self.node.mempool.entries

@@ -9,6 +9,7 @@ from typing import cast
 
 from pool.dev.devchain.faults import ALL, KINDS, Faults
 from pool.dev.devchain.generate import make_block
+from pool.dev.devchain.index import Node
 from pool.dev.devchain.node import DevNode
 from pool.dev.devchain.rpcbase import INVALID_PARAMETER, VERIFY_ERROR, Methods, RpcFault, want, want_number
 from pool.dev.devchain.rules import target_of_nbits, work_of_target
@@ -41,22 +42,36 @@ class DevMethods(Methods):
         self.faults = faults
 
     async def dev_reorg(self, depth: object = None, length: object = None, to: object = None) -> Json:
-        """Replace the last `depth` blocks by `length` empty ones (equal: a same-height reorg), or go to the known block `to` of equal work."""
+        """Replace the last `depth` blocks by `length` empty ones (equal: a same-height reorg), or go back to the known block `to`.
+
+        Strict: the new branch has the work to win by itself. Demo: the old one is invalidated first, as nobody here can out-mine it."""
         if to is not None:
-            target = self.find(to, "to")
-            if target.work < self.chain.tip.work:
-                raise RpcFault(INVALID_PARAMETER, "that block has less work than the tip: use invalidateblock")
-            self.chain.precious(target)
+            await self._go_to(self.find(to, "to"))
         else:
             back = bounded(depth, 1, self.chain.tip.height, "depth", default=1)
             await self._fork(back, bounded(length, back, 1000, "length", default=back))
         return {"tip": display(self.chain.tip.hash), "height": self.chain.tip.height}
 
+    async def _go_to(self, target: Node) -> None:
+        if self.chain.network.retargets:
+            fork = self.chain.index.fork(target)
+            self.chain.reconsider(target)
+            if self.chain.tip is not target and fork is not self.chain.tip:
+                self.chain.invalidate(self.chain.index.active[fork.height + 1])
+        if target.work < self.chain.tip.work:
+            raise RpcFault(INVALID_PARAMETER, "that block has less work than the tip: use invalidateblock")
+        self.chain.precious(target)
+
     async def _fork(self, depth: int, length: int) -> None:
-        parent = self.chain.index.active[-1 - depth]
+        active = self.chain.index.active
+        parent, replaced = active[-1 - depth], active[-depth]
         expected = length * work_of_target(target_of_nbits(self.chain.allowed_nbits(parent)[-1]))
         if expected > MAX_HASHES:
-            raise RpcFault(INVALID_PARAMETER, f"that takes {expected} hashes here, over {MAX_HASHES}: use invalidateblock instead")
+            raise RpcFault(
+                INVALID_PARAMETER, f"that takes {expected} hashes here, over {MAX_HASHES}: use invalidateblock instead"
+            )
+        if self.chain.network.retargets:
+            self.chain.invalidate(replaced)
         for _ in range(length):
             raw, _left = await make_block(
                 self.chain, parent, ANYONE_CAN_SPEND, (), 0, tries=20 * MAX_HASHES, extra=secrets.token_bytes(8)
@@ -66,11 +81,14 @@ class DevMethods(Methods):
                 raise RpcFault(VERIFY_ERROR, f"fork block refused: {verdict}")
             parent = max(parent.children, key=lambda node: node.order)
         self.chain.precious(parent)
-        if self.chain.tip is not parent:
-            raise RpcFault(VERIFY_ERROR, "the fork has less work than the branch it should replace: use invalidateblock instead")
 
     async def dev_mempool(
-        self, count: object = None, seed: object = None, segwit_percent: object = None, clear: object = None, refill: object = None
+        self,
+        count: object = None,
+        seed: object = None,
+        segwit_percent: object = None,
+        clear: object = None,
+        refill: object = None,
     ) -> Json:
         """Let `count` random transactions wait (`clear`: drop those there first; `refill`: again after every new tip)."""
         mempool = self.node.mempool
@@ -166,7 +184,9 @@ class DevMethods(Methods):
     ) -> Json:  # fmt: skip
         """Change fields of every template (version bits, required bits, unknown rules, coinbaseaux); without arguments: back to normal."""
         rules = [want(rule, str) for rule in want(extra_rules, list, default=[])]
-        bits = {want(name, str): bounded(bit, 0, 28, "bit") for name, bit in want(vbavailable, dict, default={}).items()}
+        bits = {
+            want(name, str): bounded(bit, 0, 28, "bit") for name, bit in want(vbavailable, dict, default={}).items()
+        }
         aux = {want(name, str): want(text, str) for name, text in want(coinbaseaux, dict, default={}).items()}
         self.node.templates.overrides = Overrides(
             version=bounded(version, 4, 0x7FFFFFFF, "version", default=VERSION_TOP),

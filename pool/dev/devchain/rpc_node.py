@@ -88,7 +88,9 @@ class NodeMethods(Methods):
         """This list, or one method's line."""
         lines = self.describe()
         if command is None:
-            return "\n".join([f"== {LABEL}: {WARNING} ==", *(f"{name}: {text}" for name, text in sorted(lines.items()))])
+            return "\n".join(
+                [f"== {LABEL}: {WARNING} ==", *(f"{name}: {text}" for name, text in sorted(lines.items()))]
+            )
         name = want(command, str)
         if name not in lines:
             raise RpcFault(METHOD_NOT_FOUND, f"help: unknown command: {name}")

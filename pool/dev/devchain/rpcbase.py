@@ -41,7 +41,15 @@ class RawJson(str):
     __slots__ = ()
 
 
-_NAMES = {bool: "bool", int: "number", float: "number", str: "string", list: "array", dict: "object", type(None): "null"}
+_NAMES = {
+    bool: "bool",
+    int: "number",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+    type(None): "null",
+}
 
 
 def want(value: object, kind: type[T], *, default: T | None = None) -> T:

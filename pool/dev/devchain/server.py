@@ -38,7 +38,7 @@ _HTTP_STATUS = {INVALID_REQUEST: 400, METHOD_NOT_FOUND: 404}
 Handler = Callable[..., Awaitable["Json | RawJson"]]
 
 
-class BrokenAnswer(Exception):  # noqa: N818 - not an error of ours: a fault that was asked for
+class BrokenAnswer(Exception):
     """This call's answer is to be spoiled."""
 
     def __init__(self, fault: Fault) -> None:
@@ -139,7 +139,11 @@ class RpcServer:
         if handler is None:
             raise RpcFault(METHOD_NOT_FOUND, "Method not found")
         try:
-            bound = self._signatures[method].bind(**params) if isinstance(params, dict) else self._signatures[method].bind(*params or ())
+            bound = (
+                self._signatures[method].bind(**params)
+                if isinstance(params, dict)
+                else self._signatures[method].bind(*params or ())
+            )
         except TypeError as error:
             raise RpcFault(MISC_ERROR, f"{method}: {error}") from None
         result = await handler(*bound.args, **bound.kwargs)

@@ -84,7 +84,8 @@ def tx_json(tx: Tx) -> dict[str, Json]:
             entry["txinwitness"] = [item.hex() for item in tx.witness[index]]
         vin.append(entry)
     vout: list[Json] = [
-        {"value": sat_to_btc(out.value_sat), "n": n, "scriptPubKey": script_json(out.script)} for n, out in enumerate(tx.vout)
+        {"value": sat_to_btc(out.value_sat), "n": n, "scriptPubKey": script_json(out.script)}
+        for n, out in enumerate(tx.vout)
     ]
     return {
         "txid": display(tx.txid),

@@ -92,7 +92,9 @@ class Store:
 
     def set_meta(self, key: str, value: str) -> None:
         """Write a setting."""
-        self._db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
+        self._db.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
+        )
 
     def blocks(self) -> Iterator[BlockRow]:
         """Every stored block in order of arrival, without its body."""

@@ -9,13 +9,21 @@ from typing import TypeAlias
 from pool.dev.devchain.chain import Chain
 from pool.dev.devchain.index import Node
 from pool.dev.devchain.mempool import Entry, Mempool
-from pool.dev.devchain.rules import LABEL, MAX_BLOCK_SIGOPS_COST, MAX_BLOCK_WEIGHT, RESERVED_WEIGHT, WARNING, target_of_nbits
+from pool.dev.devchain.rules import (
+    LABEL,
+    MAX_BLOCK_SIGOPS_COST,
+    MAX_BLOCK_WEIGHT,
+    RESERVED_WEIGHT,
+    WARNING,
+    target_of_nbits,
+)
 from pool.dev.devchain.scripts import commitment_script
 from pool.dev.devchain.wire import display, merkle_root
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 VERSION_TOP = 0x20000000
 RESERVED_SIGOPS = 400
+STEPS = 1000  # long-poll numbers are mempool version * STEPS + difficulty step
 
 
 @dataclass(slots=True)
@@ -74,8 +82,8 @@ class Templates:
         return self._selection
 
     def long_poll_id(self) -> str:
-        """Names tip, mempool state and difficulty step of the newest template."""
-        return f"{display(self._chain.tip.hash)}{self._mempool.version}"
+        """Names tip, mempool state and difficulty step of the newest template; as Bitcoin Core's, a tip hash and a number."""
+        return f"{display(self._chain.tip.hash)}{self._mempool.version * STEPS + self._chain.step(self._chain.tip)}"
 
     def text(self) -> str:
         """The template as JSON text: 3,000 transactions are encoded once, not per caller."""
@@ -122,7 +130,7 @@ def label(chain: Chain, tip: Node) -> dict[str, Json]:
         "subsidy_sat": network.subsidy_sat(tip.height + 1),
         "halving_blocks": network.halving_blocks,
         "maturity_blocks": network.maturity_blocks,
-        "spacing_s": network.spacing_s,
+        "spacing_s": network.spacing_ms / 1000,
         "retargets_each_block": network.retargets,
     }
 
@@ -131,7 +139,9 @@ def _transactions(entries: tuple[Entry, ...]) -> list[Json]:
     place = {entry.tx.txid: number for number, entry in enumerate(entries, 1)}
     found: list[Json] = []
     for entry in entries:
-        depends: list[Json] = [place[txid] for txid in dict.fromkeys(i.outpoint[:32] for i in entry.tx.vin) if txid in place]
+        depends: list[Json] = [
+            place[txid] for txid in dict.fromkeys(i.outpoint[:32] for i in entry.tx.vin) if txid in place
+        ]
         found.append(
             {
                 "data": entry.tx.raw.hex(),

@@ -93,8 +93,7 @@ class Generator:
     def _kind(self, segwit: bool) -> str:
         if not segwit or not self._segwit_percent:
             return "p2pkh"
-        names, weights = zip(*SEGWIT_KINDS, strict=True)
-        return str(self._rng.choices(names, weights)[0])
+        return self._rng.choices([name for name, _ in SEGWIT_KINDS], [share for _, share in SEGWIT_KINDS])[0]
 
     def _coins(self, segwit: bool, usable: Callable[[bytes], bool]) -> tuple[list[Coin], tuple[Coin, ...]]:
         rng = self._rng
