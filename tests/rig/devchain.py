@@ -1,4 +1,5 @@
-"""A running development chain for tests, and blocks built by hand from its templates (hashlib only, nothing of `native`).
+"""A running development chain for tests, and blocks built by hand from its templates (hashlib only, nothing of
+`native`).
 
 with devchain(tmp_path) as node:                 # a process of its own, strict mode
     node.rpc("generatetoaddress", 101, ADDRESS)

@@ -20,7 +20,8 @@ class AddressError(ValueError):
 
 @functools.cache
 def _encoding() -> ModuleType:
-    """bitcoinlib's encoders. Imported at first use: it takes 0.3 s, and writes into its data folder unless that is set before."""
+    """bitcoinlib's encoders. Imported at first use: it takes 0.3 s, and writes into its data folder unless that is
+    set before."""
     os.environ.setdefault(
         "BCL_DATA_DIR", os.path.join(tempfile.gettempdir(), f"mmsp-devchain-bitcoinlib-{os.getuid()}")
     )
@@ -76,7 +77,8 @@ def address_of(script: bytes) -> str | None:
         witver, body = program
         if witver == 0 and len(body) not in (20, 32):
             return None
-        # bitcoinlib takes 20, 32 and 40 bytes for a bare program and anything else for a script; hex, as it would unhex bytes that look like it
+        # bitcoinlib takes 20, 32 and 40 bytes for a bare program and anything else for a script; hex, as it would
+        # unhex bytes that look like it
         given = body if len(body) in (20, 32, 40) else script
         return str(encoding.pubkeyhash_to_addr_bech32(given.hex(), prefix="bcrt", witver=witver))
     if len(script) == 25 and script[:3] == b"\x76\xa9\x14" and script[23:] == b"\x88\xac":

@@ -84,7 +84,8 @@ def check_tx(tx: Tx) -> None:
 
 
 def check_header_in_context(header: Header, *, median_time_s: int, now_s: int, allowed_nbits: Sequence[int]) -> None:
-    """nBits, timestamp and version against the blocks before; `allowed_nbits` are those open for a block on this parent."""
+    """nBits, timestamp and version against the blocks before; `allowed_nbits` are those open for a block on this
+    parent."""
     if header.nbits not in allowed_nbits:
         wanted = "/".join(f"{nbits:08x}" for nbits in allowed_nbits)
         raise RejectError("bad-diffbits", f"incorrect proof of work: {header.nbits:08x}, not {wanted}")

@@ -32,7 +32,8 @@ def outputs(tx: Tx, height: int) -> list[Coin]:
 
 
 def fee_of(tx: Tx, height: int, find: Callable[[bytes], Coin | None], network: Network) -> tuple[int, list[Coin]]:
-    """Fee in sat and the coins spent by a transaction in a block at `height`; RejectError as Bitcoin Core's CheckTxInputs."""
+    """Fee in sat and the coins spent by a transaction in a block at `height`; RejectError as Bitcoin Core's
+    CheckTxInputs."""
     spent = []
     for txin in tx.vin:
         coin = find(txin.outpoint)
@@ -67,10 +68,11 @@ def plan(block: Block, height: int, store: Store, network: Network) -> Change:
             spent.update((coin.outpoint, coin) for coin in used)
         scripts = {coin.outpoint: coin.script for coin in used}
         cost += sigop_cost(tx, scripts.__getitem__)
-        for coin in outputs(tx, height):
-            if store.coin(coin.outpoint) is not None:
-                raise RejectError("bad-txns-BIP30", "tried to overwrite transaction")
-            fresh[coin.outpoint] = coin
+        made = outputs(tx, height)
+        # only coinbases can repeat: any other transaction would have to spend the same coins twice
+        if tx.is_coinbase and any(store.coin(coin.outpoint) is not None for coin in made):
+            raise RejectError("bad-txns-BIP30", "tried to overwrite transaction")
+        fresh.update((coin.outpoint, coin) for coin in made)
     if cost > MAX_BLOCK_SIGOPS_COST:
         raise RejectError("bad-blk-sigops", "too many sigops")
     paid = sum(out.value_sat for out in block.txs[0].vout)

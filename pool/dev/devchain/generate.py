@@ -1,4 +1,5 @@
-"""Blocks made by the node itself: `generatetoaddress`, `dev_reorg` and the tests mine here, in plain Python (about 1 MH/s)."""
+"""Blocks made by the node itself: `generatetoaddress`, `dev_reorg` and the tests mine here, in plain Python (about 1
+MH/s)."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ _NONCES = 1 << 32
 
 
 def coinbase(height: int, value_sat: int, script: bytes, commitment: bytes | None, extra: bytes) -> bytes:
-    """A coinbase: BIP34 height, our label and `extra` (what makes it unique), one paid output, the commitment if there is one."""
+    """A coinbase: BIP34 height, our label and `extra` (what makes it unique), one paid output, the commitment if
+    there is one."""
     words = push_number(height) + var_bytes(LABEL.encode()) + var_bytes(extra)
     outs = [TxOut(value_sat, script)]
     if commitment is not None:

@@ -1,4 +1,5 @@
-"""Keeps the development chain away from real money: refuses to run beside mainnet settings, ports, addresses or data."""
+"""Keeps the development chain away from real money: refuses to run beside mainnet settings, ports, addresses or
+data."""
 
 from __future__ import annotations
 

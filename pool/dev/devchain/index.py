@@ -14,7 +14,8 @@ MEDIAN_SPAN = 11
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One known block. `order` breaks ties of equal work: the smaller wins, so the first seen does unless another was made precious."""
+    """One known block. `order` breaks ties of equal work: the smaller wins, so the first seen does unless another was
+    made precious."""
 
     hash: bytes
     parent: Node | None
@@ -42,7 +43,8 @@ class Node:
 
 
 class Index:
-    """All nodes by hash, the leaves, and the active chain as a list by height; nothing on the active chain is failed."""
+    """All nodes by hash, the leaves, and the active chain as a list by height; nothing on the active chain is
+    failed."""
 
     def __init__(self, genesis: Node) -> None:
         self.nodes = {genesis.hash: genesis}
@@ -71,7 +73,8 @@ class Index:
         return next(step for step in node.back() if self.is_active(step))
 
     def sound(self, node: Node) -> Node:
-        """`node`, or the highest block under it with nothing failed at or below it. The active chain itself is always sound."""
+        """`node`, or the highest block under it with nothing failed at or below it. The active chain itself is always
+        sound."""
         best = node
         for step in node.back():
             if self.is_active(step):

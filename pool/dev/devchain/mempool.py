@@ -108,7 +108,8 @@ class Mempool:
         self._returned[:0] = block.txs[1:]
 
     def settle(self) -> None:
-        """After the tip moved: take back transactions of disconnected blocks, drop what no longer holds (their coinbase is gone)."""
+        """After the tip moved: take back transactions of disconnected blocks, drop what no longer holds (their
+        coinbase is gone)."""
         if not self._returned:
             return
         waiting = [*self._returned, *(entry.tx for entry in self.entries.values())]
@@ -132,7 +133,8 @@ class Mempool:
     # -- random ones ---------------------------------------------------------------------------------------------------
 
     def fill(self, count: int, *, seed: int | None = None, segwit_percent: int | None = None) -> int:
-        """Make random transactions until `count` wait; how many were made. A seed or percentage starts a new generator."""
+        """Make random transactions until `count` wait; how many were made. A seed or percentage starts a new
+        generator."""
         if self._generator is None or seed is not None or segwit_percent is not None:
             fresh_seed = secrets.randbits(64) if seed is None else seed
             self._generator = Generator(fresh_seed, 90 if segwit_percent is None else segwit_percent)

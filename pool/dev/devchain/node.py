@@ -1,4 +1,5 @@
-"""One development node: chain, mempool, templates and publisher wired together, and the conditions it pretends to be in."""
+"""One development node: chain, mempool, templates and publisher wired together, and the conditions it pretends to be
+in."""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ class DevNode:
             self._changed.notify_all()
 
     async def long_poll(self, tip: bytes, number: int) -> None:
-        """Return when the template differs from the one named: another tip or difficulty step at once, another mempool after a minute.
+        """Return when the template differs from the one named: another tip or difficulty step at once, another
+        mempool after a minute.
 
         Also when the node stops. `number` is the second half of the template's longpollid.
         """

@@ -33,8 +33,9 @@ class RpcError(Exception):
 class DevChain:
     """`async with DevChain(mode="strict", datadir=...) as chain`: `.url .user .password .zmq` of a running node.
 
-    Without a datadir it lives in a temporary one. The child ends with this process, however this process ends. `network` is that of the settings it
-    is started beside: real ones are refused (RuntimeError with the child's words, as for every other start that fails).
+    Without a datadir it lives in a temporary one. The child ends with this process, however this process ends.
+    `network` is that of the settings it is started beside: real ones are refused (RuntimeError with the child's
+    words, as for every other start that fails).
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class DevChain:
         self._options += ["--spacing", str(spacing_s), "--network", network]
         self._process: asyncio.subprocess.Process | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._log: asyncio.Task[None] | None = None
         self.url = self.user = self.password = self.zmq = ""
 
     @property
@@ -80,9 +82,7 @@ class DevChain:
 
     async def start(self) -> None:
         """Start the child and wait until it answers."""
-        ready = self.datadir / "ready.json"
-        self.datadir.mkdir(parents=True, exist_ok=True)
-        ready.unlink(missing_ok=True)
+        ready = self._prepare()
         command = [sys.executable, "-m", "pool.dev.devchain", "--mode", self.mode, "--datadir", str(self.datadir)]
         command += [*self._options, "--ready-file", str(ready), "--with-parent"]
         pipe = asyncio.subprocess.PIPE
@@ -93,15 +93,26 @@ class DevChain:
         except BaseException:
             await self.kill()
             raise
+        self._read(ready)
+        self._log = asyncio.create_task(self._drain())
+
+    def _prepare(self) -> Path:
+        """Make the data folder; where the child is to say that it is ready."""
+        self.datadir.mkdir(parents=True, exist_ok=True)
+        ready = self.datadir / "ready.json"
+        ready.unlink(missing_ok=True)
+        return ready
+
+    def _read(self, ready: Path) -> None:
+        """Take over what the child told."""
         told = json.loads(ready.read_text())
         self.url, self.zmq = told["url"], told["zmq"]
         self.user, _, self.password = self.cookie_file.read_text().partition(":")
-        self._log = asyncio.create_task(self._drain())
 
     async def _await_ready(self, ready: Path) -> None:
         process = self._process
         assert process is not None
-        while not ready.exists():
+        while not _there(ready):
             if process.returncode is not None:
                 words = await process.stderr.read() if process.stderr is not None else b""
                 raise RuntimeError(
@@ -139,9 +150,9 @@ class DevChain:
         except TimeoutError:
             process.kill()
             await process.wait()
-        if hasattr(self, "_log"):
+        if self._log is not None:
             await self._log
-            del self._log
+            self._log = None
         if process.stdin is not None:
             process.stdin.close()
 
@@ -162,6 +173,10 @@ class DevChain:
             raise RpcError(answer["error"]["code"], answer["error"]["message"])
         result: object = answer["result"]
         return result
+
+
+def _there(path: Path) -> bool:
+    return path.exists()
 
 
 def _import_path() -> Sequence[str]:

@@ -21,7 +21,8 @@ class Publisher:
         self.muted = False
 
     def hash_block(self, hash_le: bytes) -> None:
-        """Publish a new tip. While muted the number is used up and nothing is sent: subscribers see a gap, as when a message is lost."""
+        """Publish a new tip. While muted the number is used up and nothing is sent: subscribers see a gap, as when a
+        message is lost."""
         if not self.muted:
             self._socket.send_multipart([b"hashblock", hash_le[::-1], self._sequence.to_bytes(4, "little")])
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF

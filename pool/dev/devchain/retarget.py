@@ -1,14 +1,17 @@
-"""The demo network's difficulty: one block in 20 s for anything from 1 MH/s to 10 TH/s, found again within a few blocks after any change.
+"""The demo network's difficulty: one block in 20 s for anything from 1 MH/s to 10 TH/s, found again within a few
+blocks after any change.
 
-The rule is this node's own (it is the only node of its network), so it measures with its own clock: the time a block arrived, not the header
-time, which a miner leaves at the moment its job was made.
+The rule is this node's own (it is the only node of its network), so it measures with its own clock: the time a block
+arrived, not the header time, which a miner leaves at the moment its job was made.
 
-- *Pace* of a block: the sum over the steps of its ladder of (time a step stood open / expected hashes at that step). For a hashrate H that is
-  exponentially distributed with mean 1 / H whatever the difficulty was, so paces of unlike blocks can be averaged.
-- *Base*: 20 s / mean pace of the last blocks; a run of the newest blocks that chance does not explain (about 2 % per side) makes the rule forget
-  what was before it. That is how it climbs seven decades in a few blocks.
-- *Ladder*: after 2.25 spacings (45 s) without a block the target doubles twice every half spacing (10 s), down to the network's limit: a big miner that left cannot
-  leave the chain stuck. A block may be of any step open when it arrives, so a job made earlier (harder) stays good.
+- *Pace* of a block: the sum over the steps of its ladder of (time a step stood open / expected hashes at that
+  step). For a hashrate H that is exponentially distributed with mean 1 / H whatever the difficulty was, so paces of
+  unlike blocks can be averaged.
+- *Base*: 20 s / mean pace of the last blocks; a run of the newest blocks that chance does not explain (about 2 %
+  per side) makes the rule forget what was before it. That is how it climbs seven decades in a few blocks.
+- *Ladder*: after 2.25 spacings (45 s) without a block the target doubles twice every half spacing (10 s), down to
+  the network's limit: a big miner that left cannot leave the chain stuck. A block may be of any step open when it
+  arrives, so a job made earlier (harder) stays good.
 """
 
 from __future__ import annotations
@@ -21,10 +24,12 @@ from pool.dev.devchain.rules import Network, nbits_of_target, target_of_nbits, w
 
 WINDOW = 16
 STEP_BITS = 2
-#: Paces are ms per hash times 2^50: 1 % fine up to 10^16 H/s, and inside SQLite's 64 bits for three days at the easiest target.
+#: Paces are ms per hash times 2^50: 1 % fine up to 10^16 H/s, and inside SQLite's 64 bits for three days at the
+#: easiest target.
 PACE_BITS = 50
 PACE_MAX = (1 << 62) - 1
-#: After m newest blocks: chance is ruled out if their mean pace is under FAST[m] or over SLOW[m] (in 1/1000) of the mean before.
+#: After m newest blocks: chance is ruled out if their mean pace is under FAST[m] or over SLOW[m] (in 1/1000) of the
+#: mean before.
 FAST = (0, 25, 90, 160, 220, 265, 300, 330, 355)
 SLOW = (0, 5_000, 3_600, 3_000, 2_700, 2_500, 2_350, 2_250, 2_200)
 

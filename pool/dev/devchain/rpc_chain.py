@@ -24,7 +24,8 @@ class ChainMethods(Methods):
     """getblock and its kin."""
 
     names = (
-        "getbestblockhash", "getblock", "getblockchaininfo", "getblockcount", "getblockhash", "getblockheader", "getchaintips",
+        "getbestblockhash", "getblock", "getblockchaininfo", "getblockcount", "getblockhash", "getblockheader",
+        "getchaintips",
         "getdifficulty", "getmempoolinfo", "getrawmempool", "getrawtransaction", "gettxout", "gettxoutsetinfo",
         "sendrawtransaction", "validateaddress",
     )  # fmt: skip

@@ -33,7 +33,8 @@ class DevMethods(Methods):
     """dev_reorg and its kin."""
 
     names = (
-        "dev_calls", "dev_fail", "dev_heal", "dev_ibd", "dev_lag", "dev_longpoll", "dev_mempool", "dev_peers", "dev_reorg", "dev_slow",
+        "dev_calls", "dev_fail", "dev_heal", "dev_ibd", "dev_lag", "dev_longpoll", "dev_mempool", "dev_peers",
+        "dev_reorg", "dev_slow",
         "dev_stall", "dev_template", "dev_warmup", "dev_zmq",
     )  # fmt: skip
 
@@ -42,22 +43,24 @@ class DevMethods(Methods):
         self.faults = faults
 
     async def dev_reorg(self, depth: object = None, length: object = None, to: object = None) -> Json:
-        """Replace the last `depth` blocks by `length` empty ones (equal: a same-height reorg), or go back to the known block `to`.
+        """Replace the last `depth` blocks by `length` empty ones (equal: a same-height reorg), or go to the block `to`.
 
-        Strict: the new branch has the work to win by itself. Demo: the old one is invalidated first, as nobody here can out-mine it."""
+        Strict: the new branch has the work to win by itself. Demo: the old one is invalidated first, as nobody here
+        can out-mine it; `to` brings it back.
+        """
         if to is not None:
-            await self._go_to(self.find(to, "to"))
+            self._go_to(self.find(to, "to"))
         else:
             back = bounded(depth, 1, self.chain.tip.height, "depth", default=1)
             await self._fork(back, bounded(length, back, 1000, "length", default=back))
         return {"tip": display(self.chain.tip.hash), "height": self.chain.tip.height}
 
-    async def _go_to(self, target: Node) -> None:
+    def _go_to(self, target: Node) -> None:
+        index = self.chain.index
         if self.chain.network.retargets:
-            fork = self.chain.index.fork(target)
             self.chain.reconsider(target)
-            if self.chain.tip is not target and fork is not self.chain.tip:
-                self.chain.invalidate(self.chain.index.active[fork.height + 1])
+            if not index.is_active(target):
+                self.chain.invalidate(index.active[index.fork(target).height + 1])
         if target.work < self.chain.tip.work:
             raise RpcFault(INVALID_PARAMETER, "that block has less work than the tip: use invalidateblock")
         self.chain.precious(target)
@@ -90,7 +93,8 @@ class DevMethods(Methods):
         clear: object = None,
         refill: object = None,
     ) -> Json:
-        """Let `count` random transactions wait (`clear`: drop those there first; `refill`: again after every new tip)."""
+        """Let `count` random transactions wait (`clear`: drop those there first; `refill`: again after every new
+        tip)."""
         mempool = self.node.mempool
         number = bounded(count, 0, MAX_MEMPOOL, "count", default=0)
         seed_number = None if seed is None else want(seed, int)
@@ -118,10 +122,12 @@ class DevMethods(Methods):
         return None
 
     async def dev_fail(
-        self, method: object = None, kind: object = None, count: object = None, code: object = None, message: object = None,
+        self, method: object = None, kind: object = None, count: object = None, code: object = None, message: object =
+        None,
         after: object = None,
     ) -> Json:  # fmt: skip
-        """Let calls of a method fail: http401, http403, http500, http503, error (with code and message), close, garbage, truncate, empty;
+        """Let calls of a method fail: http401, http403, http500, http503, error (with code and message), close,
+        garbage, truncate, empty;
         `count` times or until dev_heal; with `after` the work is done first and only the answer is lost."""
         name = want(kind, str, default="http500")
         if name not in KINDS:
@@ -182,7 +188,8 @@ class DevMethods(Methods):
         self, version: object = None, vbrequired: object = None, extra_rules: object = None, vbavailable: object = None,
         coinbaseaux: object = None,
     ) -> Json:  # fmt: skip
-        """Change fields of every template (version bits, required bits, unknown rules, coinbaseaux); without arguments: back to normal."""
+        """Change fields of every template (version bits, required bits, unknown rules, coinbaseaux); without
+        arguments: back to normal."""
         rules = [want(rule, str) for rule in want(extra_rules, list, default=[])]
         bits = {
             want(name, str): bounded(bit, 0, 28, "bit") for name, bit in want(vbavailable, dict, default={}).items()

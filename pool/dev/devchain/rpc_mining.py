@@ -33,7 +33,8 @@ class MiningMethods(Methods):
     """getblocktemplate, submitblock and what moves the tip."""
 
     names = (
-        "generatetoaddress", "getblocktemplate", "getmininginfo", "getnetworkhashps", "invalidateblock", "preciousblock",
+        "generatetoaddress", "getblocktemplate", "getmininginfo", "getnetworkhashps", "invalidateblock",
+        "preciousblock",
         "reconsiderblock", "submitblock",
     )  # fmt: skip
 
@@ -74,7 +75,8 @@ class MiningMethods(Methods):
             raise RpcFault(DESERIALIZATION_ERROR, "Block decode failed") from None
 
     async def submitblock(self, hexdata: object, dummy: object = None) -> Json:
-        """Take a block: null, or BIP22's word. Unlike Bitcoin Core this adds no missing coinbase witness: other nodes would not."""
+        """Take a block: null, or BIP22's word. Unlike Bitcoin Core this adds no missing coinbase witness: other nodes
+        would not."""
         del dummy
         try:
             return self.chain.submit(want_hex(hexdata, "Block decode failed"))

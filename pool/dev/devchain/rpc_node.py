@@ -17,7 +17,8 @@ class NodeMethods(Methods):
     """getnetworkinfo and its kin."""
 
     names = (
-        "getconnectioncount", "getnetworkinfo", "getpeerinfo", "getzmqnotifications", "help", "ping", "setmocktime", "stop", "uptime",
+        "getconnectioncount", "getnetworkinfo", "getpeerinfo", "getzmqnotifications", "help", "ping", "setmocktime",
+        "stop", "uptime",
     )  # fmt: skip
     describe: Callable[[], dict[str, str]]  # method -> first line of its documentation; set by the server
 

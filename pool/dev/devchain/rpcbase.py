@@ -1,4 +1,5 @@
-"""What every RPC method shares: Bitcoin Core's error codes, argument checks, and the JSON shapes of blocks and transactions."""
+"""What every RPC method shares: Bitcoin Core's error codes, argument checks, and the JSON shapes of blocks and
+transactions."""
 
 from __future__ import annotations
 

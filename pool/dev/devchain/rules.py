@@ -19,7 +19,8 @@ WARNING = "DEVELOPMENT CHAIN: its coins are worth nothing and it is no part of a
 class RejectError(Exception):
     """A block or transaction breaks a rule. `reason` is the word Bitcoin Core answers.
 
-    `mutated` means that the header may still belong to a valid block (another body), so its hash is not remembered as bad.
+    `mutated` means that the header may still belong to a valid block (another body), so its hash is not remembered as
+    bad.
     """
 
     def __init__(self, reason: str, detail: str = "", *, mutated: bool = False) -> None:

@@ -1,4 +1,5 @@
-"""Script facts that block rules need: BIP34 pushes, witness commitments, signature-operation cost. No interpreter: signatures are not checked."""
+"""Script facts that block rules need: BIP34 pushes, witness commitments, signature-operation cost. No interpreter:
+signatures are not checked."""
 
 from __future__ import annotations
 

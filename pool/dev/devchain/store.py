@@ -1,4 +1,5 @@
-"""The chain on disk: one SQLite file that survives `kill -9` at any moment; every accepted block is one transaction of it."""
+"""The chain on disk: one SQLite file that survives `kill -9` at any moment; every accepted block is one transaction
+of it."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ CREATE TABLE IF NOT EXISTS blocks (
     undo BLOB                           -- coins it spent, once connected
 );
 CREATE TABLE IF NOT EXISTS coins (
-    outpoint BLOB PRIMARY KEY, value_sat INTEGER NOT NULL, script BLOB NOT NULL, height INTEGER NOT NULL, coinbase INTEGER NOT NULL
+    outpoint BLOB PRIMARY KEY, value_sat INTEGER NOT NULL, script BLOB NOT NULL, height INTEGER NOT NULL,
+    coinbase INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS txs (txid BLOB PRIMARY KEY, block BLOB NOT NULL) WITHOUT ROWID;
 """
@@ -62,7 +64,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._db = sqlite3.connect(path, isolation_level=None)
-        # WAL + NORMAL: a killed process loses nothing that was committed; a power cut may lose the last commits, never tear the file
+        # WAL + NORMAL: a killed process loses nothing that was committed; a power cut may lose the last commits,
+        # never tear the file
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(_SCHEMA)

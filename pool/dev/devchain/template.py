@@ -59,7 +59,8 @@ class Templates:
         self.overrides = Overrides()
 
     def select(self) -> Selection:
-        """Transactions in arrival order (parents first) within weight and sigops; a child of one left out is left out too."""
+        """Transactions in arrival order (parents first) within weight and sigops; a child of one left out is left out
+        too."""
         tip, version = self._chain.tip.hash, self._mempool.version
         kept = self._selection
         if kept is not None and kept.tip == tip and kept.version == version:
@@ -82,7 +83,8 @@ class Templates:
         return self._selection
 
     def long_poll_id(self) -> str:
-        """Names tip, mempool state and difficulty step of the newest template; as Bitcoin Core's, a tip hash and a number."""
+        """Names tip, mempool state and difficulty step of the newest template; as Bitcoin Core's, a tip hash and a
+        number."""
         return f"{display(self._chain.tip.hash)}{self._mempool.version * STEPS + self._chain.step(self._chain.tip)}"
 
     def text(self) -> str:

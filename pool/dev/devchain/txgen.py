@@ -1,4 +1,5 @@
-"""Random transactions that look like mainnet's: several script types, segwit and not, some spending others of the same batch."""
+"""Random transactions that look like mainnet's: several script types, segwit and not, some spending others of the
+same batch."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ class Generator:
         self._depth: dict[bytes, int] = {}
 
     def make(self, usable: Callable[[bytes], bool] = lambda outpoint: True) -> Made:
-        """One transaction: usually of minted coins, one in eight also of an output of an earlier one that is still `usable`."""
+        """One transaction: usually of minted coins, one in eight also of an output of an earlier one that is still
+        `usable`."""
         rng = self._rng
         segwit = rng.randrange(100) < self._segwit_percent
         coins, minted = self._coins(segwit, usable)

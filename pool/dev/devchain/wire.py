@@ -1,7 +1,7 @@
 """Bitcoin's wire format as the development chain reads and writes it: hashlib and ints only, nothing of `native`.
 
-bitcoinlib parses the same transactions at 160 us each, 0.5 s for a 3,000-transaction block; this parser needs about 9 us.
-The tests hold the two against each other, on a mainnet block and on generated transactions.
+bitcoinlib parses the same transactions at 160 us each, 0.5 s for a 3,000-transaction block; this parser needs about 9
+us. The tests hold the two against each other, on a mainnet block and on generated transactions.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def merkle_root(hashes: Sequence[bytes]) -> bytes:
 
 
 def merkle_root_mutated(hashes: Sequence[bytes]) -> tuple[bytes, bool]:
-    """Root, and whether two equal neighbours were paired: a block so shaped shares its root with a shorter one (CVE-2012-2459)."""
+    """Root, and whether two equal neighbours were paired: a block so shaped shares its root with a shorter one
+    (CVE-2012-2459)."""
     row = list(hashes)
     if not row:
         return bytes(32), False
@@ -88,7 +89,8 @@ class TxOut:
 
 @dataclass(frozen=True, slots=True)
 class Tx:
-    """A parsed transaction; `txid` and `wtxid` in internal order, `witness` one stack per input ([] when the transaction carries none)."""
+    """A parsed transaction; `txid` and `wtxid` in internal order, `witness` one stack per input ([] when the
+    transaction carries none)."""
 
     raw: bytes
     version: int
