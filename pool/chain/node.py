@@ -95,10 +95,10 @@ class Node:
     async def best_block_hash(self, timeout_s: float | None = None) -> str:
         return _hash(await self.call("getbestblockhash", timeout_s=timeout_s))
 
-    async def block_header(self, hash_hex: str) -> HeaderInfo | None:
+    async def block_header(self, hash_hex: str, timeout_s: float | None = None) -> HeaderInfo | None:
         """None when the node does not know the block. `mediantime_s` is 0 on btcd, which does not tell it."""
         try:
-            reply = _mapping(await self.call("getblockheader", hash_hex))
+            reply = _mapping(await self.call("getblockheader", hash_hex, timeout_s=timeout_s))
         except NodeRefused as error:
             if error.code == RPC_INVALID_ADDRESS_OR_KEY:
                 return None
@@ -134,10 +134,10 @@ class Node:
         heights = [height for height in claims if height > 0]
         return Peers(len(rows), int(statistics.median_low(heights)) if len(heights) >= 3 else 0)
 
-    async def uptime_s(self) -> int | None:
+    async def uptime_s(self, timeout_s: float | None = None) -> int | None:
         """Seconds since the node was started; None where it does not say."""
         try:
-            reply = await self.call("uptime")
+            reply = await self.call("uptime", timeout_s=timeout_s)
         except NoSuchMethod:
             return None
         return reply if isinstance(reply, int) else None

@@ -87,7 +87,7 @@ class Follower:
     def _choose(self) -> None:
         chosen = choose(self._watches, self._watch, self.pace.return_s)
         first = self._watches[0]
-        if self._watch is None and not first.asked and time.monotonic() - self._started_s < self.pace.answer_s:
+        if self._watch is None and first.undecided and time.monotonic() - self._started_s < self.pace.answer_s:
             return  # the preferred node gets a moment to answer at all
         if chosen is None:
             return
@@ -105,10 +105,15 @@ class Follower:
             self._comebacks = chosen.comebacks
             self._renew()
 
+    def _move(self) -> None:
+        """Wake whoever waits to hear that another node, or another long-poll id, is to be used."""
+        self._moved.set()
+        self._moved = asyncio.Event()
+
     def _renew(self) -> None:
         """What was said by another node, or before a restart, does not count."""
         self._held, self._longpoll_id = None, ""
-        self._moved.set()
+        self._move()
         if self.tip is not None and self._watch is not None and self._watch.best_hash_hex == self.tip.hash_hex:
             self._wanted.set()  # with another tip it is asked for when that is announced
 
@@ -125,8 +130,8 @@ class Follower:
         if tip is None:
             watch.look()
             return
-        self.tip = tip
         self._sink.on_tip(tip)
+        self.tip = tip
         held, self._held = self._held, None
         if held is not None and held.prevhash == tip.hash:
             self._deliver(held)
@@ -176,7 +181,7 @@ class Follower:
                 await self._pause(self.pace.poll_s)
                 continue
             self._asked_s = time.monotonic()
-            if (template := await self._ask(watch, "")) is None:
+            if (template := await self._ask(watch)) is None:
                 await self._pause(self.pace.poll_s)
                 self._wanted.set()
             elif self._receive(watch, template):
@@ -192,17 +197,14 @@ class Follower:
             async with asyncio.timeout(seconds):
                 await self._wanted.wait()
 
-    async def _ask(self, watch: NodeWatch, longpoll_id: str) -> Template | None:
-        """None when the node gave none: that is its trouble now."""
+    async def _ask(self, watch: NodeWatch) -> Template | None:
+        """None when the node gave none (that is its trouble now), or when another node is followed meanwhile."""
         try:
-            template = await watch.node.block_template(longpoll_id)
+            return await self._unless_another_node(watch, "")
         except TemplateError as error:
             watch.set_fault("template", f"gives a template that must not be mined: {error}")
         except NodeError as error:
-            text = str(error).removeprefix(watch.name).lstrip(": ")
-            watch.set_fault("template", f"gives no block template: {text}", self.pace.template_loss_s)
-        else:
-            return template
+            watch.set_fault("template", f"gives no block template: {watch.words(error)}", self.pace.template_loss_s)
         return None
 
     def _receive(self, watch: NodeWatch, template: Template) -> bool:
@@ -228,7 +230,7 @@ class Follower:
         self._template_s = time.monotonic()
         if template.longpoll_id != self._longpoll_id:
             self._longpoll_id = template.longpoll_id
-            self._moved.set()
+            self._move()
         self._sink.on_template(template)
         self._turn.set()  # the first one makes the state good
 
@@ -237,7 +239,6 @@ class Follower:
         Core gives it a thread of its four,
         and keeps it also when we hang up."""
         while True:
-            self._moved.clear()
             watch, longpoll_id = self._watch, self._longpoll_id
             if watch is None or not longpoll_id or watch.trouble():
                 with contextlib.suppress(TimeoutError):
@@ -245,7 +246,12 @@ class Follower:
                         await self._moved.wait()
                 continue
             asked_s = time.monotonic()
-            template = await self._unless_another_node(watch, longpoll_id)
+            try:
+                template = await self._unless_another_node(watch, longpoll_id)
+            except (NodeError, TemplateError) as error:
+                # The poll and the refresh, beside, say what is wrong, if anything is.
+                log.debug("long-poll of %s ended: %s", watch.name, error)
+                template = None
             if template is None:
                 await asyncio.sleep(self.pace.poll_s)
                 continue
@@ -265,7 +271,7 @@ class Follower:
             self._receive(watch, template)
 
     async def _unless_another_node(self, watch: NodeWatch, longpoll_id: str) -> Template | None:
-        """The answer of the long-poll, or None when it failed or another node is followed meanwhile."""
+        """The node's template; None as soon as another node is followed, so that one that hangs is not waited for."""
         answer = asyncio.ensure_future(watch.node.block_template(longpoll_id))
         try:
             while not answer.done() and self._watch is watch:
@@ -274,12 +280,7 @@ class Follower:
                     await asyncio.wait((answer, moved), return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     moved.cancel()
-                self._moved.clear()
             return answer.result() if answer.done() else None
-        except (NodeError, TemplateError) as error:
-            # The poll and the refresh, beside, say what is wrong, if anything is.
-            log.debug("long-poll of %s ended: %s", watch.name, error)
-            return None
         finally:
             answer.cancel()
 

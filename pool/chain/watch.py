@@ -36,7 +36,7 @@ class Pace:
 
 
 #: Kinds of trouble, the one that explains most first.
-KINDS = ("down", "chain", "ibd", "lag", "behind", "peers", "template")
+KINDS = ("down", "new", "chain", "ibd", "lag", "behind", "peers", "template")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class NodeWatch:
         self.comebacks = 0  # times it was restarted or came back: templates from before are stale
         self.asked = False
         self._heard = heard
-        self._faults: dict[str, _Fault] = {"down": _Fault("has not answered yet", 0.0, 0.0)}
+        self._faults: dict[str, _Fault] = {kind: _Fault("has not answered yet", 0.0, 0.0) for kind in ("down", "new")}
         self._well_since_s = time.monotonic()
         self._uptime: tuple[int, float] | None = None
         self._look = asyncio.Event()
@@ -106,6 +106,11 @@ class NodeWatch:
     def well_for_s(self) -> float:
         return 0.0 if self._faults else time.monotonic() - self._well_since_s
 
+    @property
+    def undecided(self) -> bool:
+        """Not heard out yet since the start: it may be well, it may be not."""
+        return not self.asked or set(self._faults) == {"new"}
+
     def set_fault(self, kind: str, text: str, grace_s: float = 0.0) -> None:
         """Told again: the text may change, its age stays."""
         old = self._faults.get(kind)
@@ -140,10 +145,12 @@ class NodeWatch:
             await _wait(self._look, self.pace.poll_s)
 
     def _failed(self, error: NodeError) -> None:
-        # The name is put in front of every fault; errors carry it too.
-        text = str(error).removeprefix(self.name).lstrip(": ")
         self.asked = True
-        self.set_fault("down", text, self.pace.down_s if self.best_hash_hex else 0.0)
+        self.set_fault("down", self.words(error), self.pace.down_s if self.best_hash_hex else 0.0)
+
+    def words(self, error: NodeError) -> str:
+        """Without the node's name, which is put in front of every fault."""
+        return str(error).removeprefix(self.name).lstrip(": ")
 
     def _answered(self) -> None:
         self.asked = True
@@ -156,8 +163,13 @@ class NodeWatch:
     async def _examine_now_and_then(self) -> None:
         while True:
             self._check.clear()
-            with contextlib.suppress(NodeError):  # the poll, beside, says so too and keeps the time
+            try:
                 await self._examine()
+            except NodeError as error:  # a node that is down is told, and timed, by the poll beside
+                if "new" in self._faults:
+                    self.set_fault("new", f"does not tell its state: {self.words(error)}")
+            else:
+                self.clear_fault("new")
             await _wait(self._check, self.pace.health_s)
 
     async def _examine(self) -> None:
@@ -180,7 +192,7 @@ class NodeWatch:
             await self._try_template()
 
     async def _notice_restart(self) -> None:
-        uptime_s, now_s = await self.node.uptime_s(), time.monotonic()
+        uptime_s, now_s = await self.node.uptime_s(self.pace.answer_s), time.monotonic()
         if uptime_s is None:
             return
         if self._uptime is not None and uptime_s + 2 < self._uptime[0] + (now_s - self._uptime[1]):
@@ -191,11 +203,9 @@ class NodeWatch:
 
     async def _try_template(self) -> None:
         """A node that gave no template is not asked for one while another is followed: so it is tried here."""
-        try:
-            await self.node.block_template()
-        except TemplateError:
-            return
-        self.clear_fault("template")
+        with contextlib.suppress(TemplateError):
+            if (await self.node.block_template()).prevhash_hex == self.best_hash_hex:
+                self.clear_fault("template")
 
     async def _listen(self) -> None:
         """ZMQ only wakes the poll: its messages may come late, twice or not at all, the answer of getbestblockhash is
@@ -221,7 +231,7 @@ class NodeWatch:
 
     async def tip(self, hash_hex: str) -> Tip | None:
         """The block as a tip; None when the node has another best block by now."""
-        header = await self.node.block_header(hash_hex)
+        header = await self.node.block_header(hash_hex, self.pace.answer_s)
         if header is None or header.confirmations != 1:
             return None
         mediantime_s = header.mediantime_s or await self._mediantime_s(header)
@@ -239,7 +249,7 @@ class NodeWatch:
 
     async def _mediantime_s(self, header: HeaderInfo) -> int | None:
         """btcd does not tell it in the header, only for the best block."""
-        info = await self.node.chain_info()
+        info = await self.node.chain_info(self.pace.answer_s)
         return info.mediantime_s if info.best_hash_hex == header.hash_hex else None
 
 
