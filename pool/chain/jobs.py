@@ -9,7 +9,7 @@ from native.work import VERSION_MASK, Job
 from pool.chain.coinbase import Coinbase, checked_commitment
 from pool.chain.types import Output, Template, TemplateError, Tip, Transactions
 
-#: Core refuses blocks over 7200 s ahead of its clock; the margin is for clocks that differ and for slow sends.
+#: Core refuses blocks over 7200 s ahead of its clock; the margin covers clocks that differ and slow sends.
 NTIME_AHEAD_S = 7000
 DEFAULT_VERSION = 0x20000000
 

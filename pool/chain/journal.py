@@ -69,7 +69,7 @@ class Journal:
         self._sync_directory()
 
     def load(self) -> list[Entry]:
-        """Every block still in need of care, oldest first. A file that cannot be read is left alone, named in the log."""
+        """Every block still in need of care, oldest first. A file that cannot be read is left alone and logged."""
         entries: list[Entry] = []
         for path in sorted(self.directory.glob("*.block")):
             try:

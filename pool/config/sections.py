@@ -50,10 +50,10 @@ class CoinbaseSection:
         choices=("ledger", "direct", "solo"),
     )
     payout_address: str = key("", "Fixed address that receives the pool's part of a block.")
-    payout_descriptor: str = key("", "Watch-only descriptor or xpub instead: a fresh address per block.")
+    payout_descriptor: str = key("", "Watch-only descriptor with checksum instead: a fresh address per block.")
     tag: str = key("/MMSP/", "Text in the coinbase, at most 30 printable ASCII characters.")
     bip54: bool = key(True, "Set nLockTime and nSequence of the coinbase as BIP 54 asks.")
-    direct_max_bytes: int = key(384, "direct mode: most bytes of member outputs in a coinbase.", low=64, high=100_000)
+    direct_max_bytes: int = key(384, "direct mode: most bytes of the coinbase after its extranonces.", low=64, high=100_000)
     direct_min_sat: int = key(10_000, "direct mode: smallest output; smaller amounts stay in the ledger.", low=546)
 
 
@@ -64,7 +64,7 @@ class StratumSection:
     host: str = key("0.0.0.0", "Address to listen on.")  # noqa: S104 - miners of the LAN are the purpose
     port: int = key(3333, "Main port; 0 = any free one (tests).", low=0, high=65535)
     high_difficulty_port: int = key(4334, "Port for farms and rented hashrate; 0 = off.", low=0, high=65535)
-    high_difficulty_start: float = key(1_000_000.0, "Start difficulty on that port.", low=1)
+    high_difficulty_start: float = key(1_000_000.0, "Start and lowest difficulty on that port.", low=1)
     nerdminer_port: int = key(2018, "Port that makes a NerdMiner's screen ask our API; 0 = off.", low=0, high=65535)
     tls_port: int = key(
         0, "Port for TLS only; 0 = none (with a certificate every port takes TLS too).", low=0, high=65535
@@ -76,6 +76,7 @@ class StratumSection:
         1_000, "Connections from one IP address (IPv6: one /64).", low=1, high=1_000_000
     )
     messages_per_s: float = key(200.0, "Messages per second and connection, shares aside, that are answered.", low=1)
+    messages_per_s_per_address: float = key(10_000.0, "The same for all connections of one IP address.", low=1)
     backlog: int = key(4096, "Connections the kernel holds for us before we accept them.", low=1, high=65535)
     authorize_within_s: float = key(60.0, "A connection that tries no authorize within this time is closed.", low=1)
     send_blocked_s: float = key(
