@@ -1,0 +1,153 @@
+"""Many simulated devices against one pool, on a small part of one core: the budget of hashes and the sums."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from pool.dev.fleet.device import Device, Endpoint
+from pool.dev.fleet.firmware import Login
+from pool.dev.fleet.models import WEIGHTS, make_firmware
+from pool.dev.fleet.stats import Stats
+
+#: Part of one core that a fleet may use, whatever rate was asked for.
+CORE_SHARE = 0.25
+TURN_S = 0.05
+#: Hashes of one device at a stretch: about 1 ms, so that an event loop shared with a pool stays quick.
+STRETCH = 8192
+
+
+class Furnace:
+    """Shares `total_hs` hashes a second out among devices by weight, never using more than `core_share` of a core."""
+
+    def __init__(self, total_hs: float, core_share: float = CORE_SHARE) -> None:
+        if not total_hs > 0 or not 0 < core_share <= 1:
+            raise ValueError(f"need a rate above 0 and a share of a core in (0, 1], got {total_hs} and {core_share}")
+        self.total_hs = total_hs
+        self.core_share = core_share
+        self.busy_s = 0.0
+
+    async def run(self, devices: Sequence[Device]) -> None:
+        """Until cancelled."""
+        before = time.perf_counter()
+        while True:
+            now = time.perf_counter()
+            # A stall of the machine must not be made good by one long burst.
+            elapsed, before = min(now - before, 4 * TURN_S), now
+            busy = await self._turn([device for device in devices if device.mining], elapsed)
+            self.busy_s += busy
+            await asyncio.sleep(max(TURN_S - busy, busy * (1.0 / self.core_share - 1.0)))
+
+    async def _turn(self, mining: list[Device], elapsed_s: float) -> float:
+        """Every mining device its part of the time that passed; CPU seconds used."""
+        busy = 0.0
+        weights = sum(device.weight for device in mining)
+        for device in mining:
+            rate = min(self.total_hs * device.weight / weights, device.limit_hs)
+            left = round(rate * elapsed_s)
+            while left > 0 and busy < TURN_S:
+                start = time.perf_counter()
+                device.mine(min(left, STRETCH))
+                busy += time.perf_counter() - start
+                left -= STRETCH
+                await asyncio.sleep(0)
+        return busy
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A fleet at one moment, for people and for JSON."""
+
+    seconds: float
+    devices: int
+    mining: int
+    hashrate_hs: float
+    submitted: int
+    accepted: int
+    accepted_difficulty: float
+    repeats: int
+    rejected: dict[str, int]
+    pool_faults: dict[str, int]
+    crashes: dict[str, int]
+    drops: dict[str, int]
+    connects: int
+    failed_connects: int
+    untracked: int
+    best_difficulty: float
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class Fleet:
+    """Devices and their furnace."""
+
+    def __init__(self, devices: Iterable[Device], furnace: Furnace) -> None:
+        self.devices = list(devices)
+        self.furnace = furnace
+        self.started = time.monotonic()
+
+    async def run(self) -> None:
+        """All devices and the furnace until cancelled; the first one that raises ends them all."""
+        self.started = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            for device in self.devices:
+                tasks.create_task(device.run(), name=f"fleet {device.name}")
+            tasks.create_task(self.furnace.run(self.devices), name="fleet furnace")
+
+    def stats(self) -> Stats:
+        total = Stats()
+        for device in self.devices:
+            total.add(device.firmware.stats)
+        return total
+
+    def summary(self) -> Summary:
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        stats = self.stats()
+        return Summary(
+            seconds=round(seconds, 3),
+            devices=len(self.devices),
+            mining=sum(device.mining for device in self.devices),
+            hashrate_hs=round(stats.hashes / seconds, 1),
+            submitted=stats.submitted,
+            accepted=stats.accepted,
+            accepted_difficulty=stats.accepted_difficulty,
+            repeats=stats.repeats,
+            rejected=dict(stats.rejected),
+            pool_faults=dict(stats.pool_faults),
+            crashes=dict(stats.crashes),
+            drops=dict(stats.drops),
+            connects=stats.connects,
+            failed_connects=stats.failed_connects,
+            untracked=stats.untracked,
+            best_difficulty=stats.best_difficulty,
+        )
+
+
+def make_fleet(
+    models: Sequence[str],
+    pool: Endpoint,
+    users: Sequence[str],
+    *,
+    count: int,
+    total_hs: float,
+    password: str = "x",  # noqa: S107 - what every miner sends
+    suggest: float | None = None,
+    core_share: float = CORE_SHARE,
+    pace: float = 1.0,
+    strict: bool = False,
+) -> Fleet:
+    """`count` devices, models and users in turn, each a worker named after its model. ValueError: unknown model."""
+    if not models or not users:
+        raise ValueError("a fleet needs at least one model and one user")
+    devices = []
+    for number in range(count):
+        model = models[number % len(models)]
+        name = f"{model.replace('.', '')}-{number + 1}"
+        login = Login(f"{users[number % len(users)]}.{name}", password, suggest=suggest)
+        firmware = make_firmware(model, login)
+        weight = WEIGHTS.get(model, 1.0)
+        devices.append(Device(firmware, pool, name=name, pace=pace, strict=strict, weight=weight))
+    return Fleet(devices, Furnace(total_hs, core_share))
