@@ -35,7 +35,7 @@ def midstate(block64: bytes) -> bytes:
     """State after one 64-byte block from the SHA-256 IV, as 32 big-endian bytes."""
 
 def bench(kind: str, rounds: int) -> float:
-    """Seconds spent in C on `rounds` repetitions of kind: "share12" (250-byte coinbase, 12 steps, header), "share12mid" (with midstate), "merkle", "header"."""
+    """CPU seconds of this thread spent in C on `rounds` repetitions of kind: "share12" (250-byte coinbase, 12 steps, header), "share12mid" (with midstate), "merkle", "header"."""
 
 def search(header: bytes, target: int, first_nonce: int, count: int) -> int | None:
     """The simulated devices' and tests' miner: the first nonce of `count` from first_nonce on (wrapping at 2^32) whose header hash meets the target."""

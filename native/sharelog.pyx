@@ -135,10 +135,11 @@ def _tidy(directory):
 
 
 def _zeros_from(path, at):
+    zeros = bytes(1 << 20)
     with open(path, "rb") as file:
         file.seek(at)
-        while chunk := file.read(1 << 20):
-            if chunk.count(0) != len(chunk):
+        while chunk := file.read(len(zeros)):
+            if chunk != zeros[: len(chunk)]:
                 return False
     return True
 
