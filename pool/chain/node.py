@@ -41,6 +41,7 @@ LONGPOLL_TIMEOUT_S = 3600.0
 
 RPC_INVALID_ADDRESS_OR_KEY = -5  # "Block not found"
 RPC_DESERIALIZATION_ERROR = -22
+RPC_INTERNAL_ERROR = -32603
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,8 @@ class Node:
         except NodeRefused as error:
             if error.code == RPC_INVALID_ADDRESS_OR_KEY:
                 return None
+            if error.code == RPC_INTERNAL_ERROR and "not in the main chain" in error.text:
+                return await self._side_header(hash_hex, timeout_s)
             raise
         return HeaderInfo(
             hash_hex=_hash(reply.get("hash")),
@@ -111,6 +114,19 @@ class Node:
             mediantime_s=_whole(reply, "mediantime", 0),
             previous_hash_hex=_text(reply, "previousblockhash", ""),
         )
+
+    async def _side_header(self, hash_hex: str, timeout_s: float | None) -> HeaderInfo | None:
+        """btcd tells no more than the 80 bytes of a block that is not on its best chain: its height is its parent's and
+        one."""
+        reply = await self.call("getblockheader", hash_hex, False, timeout_s=timeout_s)
+        if not isinstance(reply, str) or len(reply) != 160:
+            raise _odd("block header", reply)
+        previous_hash_hex = bytes.fromhex(reply[8:72])[::-1].hex()
+        parent = await self.block_header(previous_hash_hex, timeout_s)
+        if parent is None:
+            return None
+        nbits = int.from_bytes(bytes.fromhex(reply[144:152]), "little")
+        return HeaderInfo(hash_hex, parent.height + 1, -1, nbits, 0, previous_hash_hex)
 
     async def chain_info(self, timeout_s: float | None = None) -> ChainInfo:
         reply = _mapping(await self.call("getblockchaininfo", timeout_s=timeout_s))

@@ -3,6 +3,7 @@ module and the same cases run on all."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import pytest
 from rig.bitcoind import Bitcoind
 from rig.btcd import Btcd
 from rig.daemon import NodeDaemon
+from rig.devnode import DevNode
 from rig.go_tools import ToolMissing
 from rig.servers import missing_server
 
-KINDS: dict[str, type[NodeDaemon]] = {"btcd": Btcd, "bitcoind": Bitcoind}
+KINDS: dict[str, type[NodeDaemon]] = {"devchain": DevNode, "btcd": Btcd}
+if os.environ.get("BITCOIND"):
+    KINDS["bitcoind"] = Bitcoind
 
 
 def fresh_node(kind: str, folder: Path) -> NodeDaemon:
