@@ -1,6 +1,7 @@
 """The allocation of most profit: dual bound, a feasible plan beside it, branch and bound until the gap is certified.
 
-With one budget the dual optimum leaves at most one instrument off its curve (Shapley-Folkman; Udell and Boyd, "Maximizing a
+With one budget the dual optimum leaves at most one instrument off its curve (Shapley-Folkman; Udell and Boyd,
+"Maximizing a
 sum of sigmoids"): the one that jumps between two amounts at the shadow price. Branching splits that jump.
 """
 
@@ -50,11 +51,16 @@ class _Node:
     profit: Profit
 
 
-def solve(profit: Profit, limits: Limits, gap: float = TARGET_GAP, max_nodes: int = 4000, max_seconds: float = 30.0) -> Solution:
-    """Maximise the sum of g(c) under `limits`. The gap reached is in the answer; it may exceed `gap` only if nodes or time ran out.
+def solve(
+    profit: Profit, limits: Limits, gap: float = TARGET_GAP, max_nodes: int = 4000, max_seconds: float = 30.0
+) -> Solution:
+    """Maximise the sum of g(c) under `limits`. The gap reached is in the answer; it may exceed `gap` only if nodes or
+    time ran out.
 
-    Hurdle: with limits.floor > 0 the objective is sum g(c) + floor * (budget - sum c); value and bound are reported for it
-    minus the constant floor * budget, plus floor * sum c, that is as plain sum of g(c) of the plan and a bound with the same
+    Hurdle: with limits.floor > 0 the objective is sum g(c) + floor * (budget - sum c); value and bound are reported
+    for it
+    minus the constant floor * budget, plus floor * sum c, that is as plain sum of g(c) of the plan and a bound with
+    the same
     hurdle earned by idle capital.
     """
     started = time.perf_counter()
@@ -67,7 +73,9 @@ def solve(profit: Profit, limits: Limits, gap: float = TARGET_GAP, max_nodes: in
         value = float(profit.value(zero).sum()) if profit.n else 0.0
         return Solution(zero, value, value, limits.floor, np.empty(0), 0.0, np.full(profit.n, limits.floor), 0)
     if not limits.allows(np.nan_to_num(profit.smallest(), posinf=1e300)):
-        raise Infeasible("the least amounts the instruments may hold already exceed the budget, a group cap or the risk budget")
+        raise Infeasible(
+            "the least amounts the instruments may hold already exceed the budget, a group cap or the risk budget"
+        )
     return _Search(profit, limits, gap, max_nodes, started + max_seconds).run(started)
 
 
@@ -107,7 +115,15 @@ class _Search:
         value = float(self._profit.value(self._best).sum())
         p = root.priced
         return Solution(
-            self._best, value, bound - idle, p.price, p.group_price, p.risk_price, p.prices, nodes, time.perf_counter() - started
+            self._best,
+            value,
+            bound - idle,
+            p.price,
+            p.group_price,
+            p.risk_price,
+            p.prices,
+            nodes,
+            time.perf_counter() - started,
         )
 
     def _enough(self, bound: float) -> bool:

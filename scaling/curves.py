@@ -20,7 +20,8 @@ FAMILIES = tuple(Family)
 QUANTILES = 33
 #: Relative error that `confidence` is the probability of staying within.
 TOLERANCE = 0.10
-#: Weight of the normal law against n own residuals in the confidence: with 5 residuals the own law alone is a staircase.
+#: Weight of the normal law against n own residuals in the confidence: with 5 residuals the own law alone is a
+#: staircase.
 _NORMAL_RECORDS = 4.0
 
 
@@ -74,10 +75,12 @@ class CurveSet:
             return np.full((size, *shape), value, dtype=np.float64)
 
         return cls(
-            theta=full(0, f, 3), cov=full(0, f, 3, 3), weight=full(0, f), aicc=full(np.inf, f), scale=full(1), sigma=full(0),
+            theta=full(0, f, 3), cov=full(0, f, 3, 3), weight=full(0, f), aicc=full(np.inf, f), scale=full(1),
+            sigma=full(0),
             vslope=full(0), vcentre=full(0), quantiles=full(0, QUANTILES), c_min=full(np.nan), c_max=full(np.nan),
             n=np.zeros(size, np.int64), n_eff=full(0), df=full(1), inflate=full(1),
-            status=np.zeros(size, np.int64), identifiable=np.zeros((size, f), bool), can_extrapolate=np.zeros(size, bool),
+            status=np.zeros(size, np.int64), identifiable=np.zeros((size, f), bool),
+            can_extrapolate=np.zeros(size, bool),
             tail=full(0), r2=full(np.nan), mean_error=full(np.nan), max_error=full(np.nan), drift=full(0),
             regime_start=np.zeros(size, np.int64),
         )  # fmt: skip
@@ -150,7 +153,8 @@ class CurveSet:
         return np.asarray(stdtrit(np.maximum(self.df, 1.0), 0.5 + level / 2), dtype=np.float64)
 
     def cautious(self, c: Floats) -> tuple[Floats, Floats]:
-        """(mean, standard error) of E with the tail rule: beyond the largest observed capital never above the model, never
+        """(mean, standard error) of E with the tail rule: beyond the largest observed capital never above the model,
+        never
         rising, and falling at least as steeply as over the upper half of the data."""
         mean, var = self.moments(c)
         grid = c if c.ndim == 2 else c[:, None]

@@ -1,8 +1,12 @@
-"""Prices: the Lagrangian dual of an allocation under a budget, group caps and a risk budget; its bound and two bracketing plans.
+"""Prices: the Lagrangian dual of an allocation under a budget, group caps and a risk budget; its bound and two
+bracketing plans.
 
-D(prices) = sum of price * limit + sum over instruments of max_c (g(c) - price_of_the_instrument * c) bounds the optimum from
-above for any curves and any prices >= 0. The price of an instrument is the budget's, plus its group's, plus its risk weight
-times the risk price. Demand falls as each price rises, so each is found by bracketing: the groups' inside the budget's inside
+D(prices) = sum of price * limit + sum over instruments of max_c (g(c) - price_of_the_instrument * c) bounds the
+optimum from
+above for any curves and any prices >= 0. The price of an instrument is the budget's, plus its group's, plus its risk
+weight
+times the risk price. Demand falls as each price rises, so each is found by bracketing: the groups' inside the
+budget's inside
 the risk's.
 """
 
@@ -115,7 +119,9 @@ class PriceSearch:
             else:
                 high, under = middle, trial
         best = under if under.bound < best.bound else best
-        return Priced(best.bound, under.price, under.group_price, high, under.under, np.maximum(over, under.over), under.prices)
+        return Priced(
+            best.bound, under.price, under.group_price, high, under.under, np.maximum(over, under.over), under.prices
+        )
 
     def _point(self, profit: Profit, price: float, risk_price: float) -> _Point:
         limits = self.limits
@@ -140,7 +146,7 @@ class PriceSearch:
         def demand(group_price: Floats) -> tuple[Floats, Floats, Floats]:
             full = prices + np.where(member, group_price[safe], 0.0)
             c, gain = profit.best(full)
-            return c, gain, np.bincount(group[member], weights=c[member], minlength=len(cap))
+            return c, gain, np.bincount(group[member], weights=c[member], minlength=len(cap)).astype(np.float64)
 
         low = np.zeros(len(cap))
         c, gain, used = demand(low)
@@ -212,7 +218,8 @@ class PriceSearch:
         return None
 
     def _trial(self, step: int, low: float, over: _Point, high: float, under: _Point, meet: float) -> float:
-        """In turn: where the dual's two tangents meet (finite on jumps), where demand's chord crosses (fast where smooth), half."""
+        """In turn: where the dual's two tangents meet (finite on jumps), where demand's chord crosses (fast where
+        smooth), half."""
         width = high - low
         if step % 3 == 0:
             trial = meet

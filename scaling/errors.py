@@ -7,19 +7,19 @@ class ScalingError(Exception):
     """Base of everything this package raises on purpose."""
 
 
-class InvalidRecord(ScalingError, ValueError):  # noqa: N818  (a noun reads better at the raise)
+class InvalidRecord(ScalingError, ValueError):
     """A symbol, capital, efficiency, metric or time stamp that cannot be an observation."""
 
 
-class InvalidQuery(ScalingError, ValueError):  # noqa: N818
+class InvalidQuery(ScalingError, ValueError):
     """A capital, budget, cap, ticket, threshold or option that cannot be asked for."""
 
 
-class NotEnoughData(ScalingError, ValueError):  # noqa: N818
+class NotEnoughData(ScalingError, ValueError):
     """Too few records, or all at one capital: no curve can be told from them."""
 
 
-class Infeasible(ScalingError):  # noqa: N818
+class Infeasible(ScalingError):
     """No allocation satisfies the constraints given (for example a required position above the budget)."""
 
 

@@ -1,4 +1,5 @@
-"""The curve families E(c) with their profit g(c) = c*E(c): values, derivatives, Jacobians, closed-form saturation points.
+"""The curve families E(c) with their profit g(c) = c*E(c): values, derivatives, Jacobians, closed-form saturation
+points.
 
 Parameters are rows of three numbers (unused ones zero), in the order the models are written:
 
@@ -87,6 +88,7 @@ def marginal(family: Family, theta: Floats, c: Floats) -> Floats:
 def jacobian(family: Family, theta: Floats, c: Floats) -> Floats:
     """dE/dtheta, shape (..., SIZE[family])."""
     one = np.ones_like(c)
+    columns: tuple[Floats, ...]
     match family:
         case Family.LINEAR:
             columns = (c, one)
@@ -103,6 +105,7 @@ def jacobian(family: Family, theta: Floats, c: Floats) -> Floats:
 def marginal_jacobian(family: Family, theta: Floats, c: Floats) -> Floats:
     """d g'(c) / dtheta, shape (..., SIZE[family])."""
     one = np.ones_like(c)
+    columns: tuple[Floats, ...]
     match family:
         case Family.LINEAR:
             columns = (2 * c, one)

@@ -1,7 +1,10 @@
-"""Robust fits of every family to thousands of instruments at once: Huber M-estimates, a variance function, HC3 covariances, AICc.
+"""Robust fits of every family to thousands of instruments at once: Huber M-estimates, a variance function, HC3
+covariances, AICc.
 
-All arrays are (S, N): S instruments, N records each, short rows padded with weight 0; capital arrives divided by the largest
-one of its row. Exponentials are separable (Golub and Pereyra): the two linear parameters are solved for each decay, so the
+All arrays are (S, N): S instruments, N records each, short rows padded with weight 0; capital arrives divided by the
+largest
+one of its row. Exponentials are separable (Golub and Pereyra): the two linear parameters are solved for each decay,
+so the
 search has one dimension; a raw-unit optimiser started at (1, 1, 1) fails on most of them because exp(-c) underflows.
 The sandwich uses psi' in the bread: with the weights instead, 90 % bands covered 0.82.
 """
@@ -17,7 +20,8 @@ from scaling.families import SIZE, Family, Floats, efficiency, jacobian
 HUBER_K = 1.345
 #: E[min(u^2, k^2)] of a standard normal for k = 1.345: makes Huber's second proposal consistent.
 PROPOSAL2 = 0.7101646
-#: Decay rates searched, in units of 1 / largest capital: below, a line tells the same; above, it is over before the first record.
+#: Decay rates searched, in units of 1 / largest capital: below, a line tells the same; above, it is over before the
+#: first record.
 DECAY_LOW, DECAY_HIGH = 0.15, 60.0
 #: A standard error of log(decay) above this means that the data cannot tell the decay.
 DECAY_SE_LIMIT = 0.5
@@ -42,7 +46,8 @@ class FamilyFit:
 
 
 def _solve(a: Floats, b: Floats) -> Floats:
-    """Batched symmetric solve with a ridge of 1e-12 of the mean diagonal, so that a singular row gives numbers, not an exception."""
+    """Batched symmetric solve with a ridge of 1e-12 of the mean diagonal, so that a singular row gives numbers, not
+    an exception."""
     p = a.shape[-1]
     ridge = 1e-12 * np.trace(a, axis1=-2, axis2=-1) / p + 1e-300
     return np.linalg.solve(a + ridge[..., None, None] * np.eye(p), b[..., None])[..., 0]
@@ -214,8 +219,10 @@ def fit_families(
 ) -> tuple[dict[Family, FamilyFit], Floats, Floats, Floats]:
     """Every family of `families` on every row: (fits, scale, variance slope, variance centre), shapes (S,).
 
-    Three passes: all families with equal variances; one variance function per row from its best family; all families again
-    under it (one feasible generalised least squares step). The scale and the variance function are common to the families
+    Three passes: all families with equal variances; one variance function per row from its best family; all families
+    again
+    under it (one feasible generalised least squares step). The scale and the variance function are common to the
+    families
     of a row, so their deviances can be compared. `warm` holds earlier parameters, from which a refit needs fewer steps.
     """
     floor = 1e-9 * np.maximum(np.abs(y * (w > 0)).max(axis=1), 1e-300)

@@ -1,4 +1,5 @@
-"""From records to a CurveSet: batches of equal length, forgetting, regime changes, model averaging, what the data cannot tell."""
+"""From records to a CurveSet: batches of equal length, forgetting, regime changes, model averaging, what the data
+cannot tell."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from scaling import fit as fitting
 from scaling.curves import FAMILIES, QUANTILES, CurveSet, Status
 from scaling.families import SIZE, Family, Floats, efficiency
 
-#: Brownian-bridge statistic of the cumulated residuals above which the regime has changed. The textbook 1 % point is 1.63;
+#: Brownian-bridge statistic of the cumulated residuals above which the regime has changed. The textbook 1 % point is
+#: 1.63;
 #: at 2.0 no more than 1 % of calm histories of 40 to 200 records with outliers are split (docs/scaling.md).
 DRIFT_LIMIT = 2.0
 _SIDE_MIN = 5  # records needed on each side of a change
@@ -22,7 +24,8 @@ _SAME = 1e-9  # capitals closer than this share of the largest are one capital
 
 @dataclass(frozen=True)
 class History:
-    """One instrument's records in time order. `weight` is None or the weight of each record (prior pseudo-records < 1)."""
+    """One instrument's records in time order. `weight` is None or the weight of each record (prior pseudo-records <
+    1)."""
 
     capital: Floats
     efficiency: Floats
@@ -43,7 +46,8 @@ class LearnOptions:
 
 
 def learn(histories: Sequence[History], options: LearnOptions, warm: CurveSet | None = None) -> CurveSet:
-    """A curve for each history (status INSUFFICIENT where the data hold none). `warm`: the rows' earlier curves, same order."""
+    """A curve for each history (status INSUFFICIENT where the data hold none). `warm`: the rows' earlier curves, same
+    order."""
     result = CurveSet.empty(len(histories))
     needed = max(options.min_records, min(SIZE[f] for f in options.families) + 1)
     usable = [k for k, h in enumerate(histories) if len(h.capital) >= needed and _distinct(h.capital) >= 2]
@@ -59,7 +63,9 @@ def learn(histories: Sequence[History], options: LearnOptions, warm: CurveSet | 
         at += len(rows)
         index = np.array(rows)
         known = warm is not None and bool((warm.status[index] >= Status.PROVISIONAL).all())
-        result.put(index, _learn_chunk([histories[k] for k in rows], options, warm.take(index) if warm and known else None))
+        result.put(
+            index, _learn_chunk([histories[k] for k in rows], options, warm.take(index) if warm and known else None)
+        )
     return result
 
 
@@ -97,7 +103,8 @@ def _learn_chunk(histories: list[History], options: LearnOptions, warm: CurveSet
 def _split_regimes(
     curves: CurveSet, t: Floats, c: Floats, y: Floats, w: Floats, start: np.ndarray, first: np.ndarray
 ) -> np.ndarray:
-    """Find rows whose residuals changed level; move the old records to the new level and cut their weight. Returns the rows.
+    """Find rows whose residuals changed level; move the old records to the new level and cut their weight. Returns
+    the rows.
 
     The test: S_k = sum of clipped residuals in time order; max |S_k - k/n S_n| / (s sqrt n) against DRIFT_LIMIT.
     """
@@ -108,7 +115,8 @@ def _split_regimes(
     n = np.maximum(live.sum(axis=1), 1)
     k = np.cumsum(live, axis=1)
     bridge = np.cumsum(z, axis=1) - k / n[:, None] * z.sum(axis=1, keepdims=True)
-    # successive differences estimate the noise whether or not the level moved; a robust floor of 0.5 keeps ties harmless
+    # successive differences estimate the noise whether or not the level moved; a robust floor of 0.5 keeps ties
+    # harmless
     steps = np.where(live[:, 1:] & live[:, :-1], np.diff(z, axis=1), 0.0)
     sd = np.maximum(np.sqrt((steps**2).sum(axis=1) / (2 * np.maximum(n - 1, 1))), 0.5)
     inside = live & (k >= _SIDE_MIN) & (k <= (n - _SIDE_MIN)[:, None])
@@ -118,7 +126,7 @@ def _split_regimes(
     moved = np.flatnonzero((size.max(axis=1) > DRIFT_LIMIT) & (curves.status != Status.INSUFFICIENT))
     for row in moved:
         new, old = live[row] & (index > at[row]), live[row] & (index <= at[row])
-        raw = y[row] - _fitted(curves, row, c[row])
+        raw = y[row] - _fitted(curves, int(row), c[row])
         y[row, index <= at[row]] += float(np.median(raw[new]) - np.median(raw[old]))
         share = _OLD_SHARE * max(0.0, 1 - int(new.sum()) / _OLD_GONE)
         w[row, index <= at[row]] *= share
@@ -128,7 +136,7 @@ def _split_regimes(
 
 def _fitted(curves: CurveSet, row: int, c: Floats) -> Floats:
     x = c / curves.scale[row]
-    total = np.zeros_like(x)
+    total: Floats = np.zeros_like(x)
     for f in FAMILIES:
         total += curves.weight[row, f] * efficiency(f, curves.theta[row, f], x)
     return total
@@ -150,7 +158,7 @@ def _fit(
     out.n_eff = w.sum(axis=1) ** 2 / (w * w).sum(axis=1)
     out.regime_start = start.copy()
     current = on & (np.arange(c.shape[1]) >= start[:, None])
-    current = np.where(current.any(axis=1)[:, None], current, on)
+    current = np.where(current.any(axis=1, keepdims=True), current, on)
     out.c_min = np.where(current, c, np.inf).min(axis=1)
     out.c_max = np.where(current, c, 0.0).max(axis=1)
     for f, family_fit in fits.items():
@@ -178,7 +186,12 @@ def _warm_start(warm: CurveSet, scale: Floats, families: tuple[Family, ...]) -> 
 
 
 def _judge(
-    out: CurveSet, fits: dict[Family, fitting.FamilyFit], x: Floats, on: np.ndarray, spans: np.ndarray, options: LearnOptions
+    out: CurveSet,
+    fits: dict[Family, fitting.FamilyFit],
+    x: Floats,
+    on: np.ndarray,
+    spans: np.ndarray,
+    options: LearnOptions,
 ) -> None:
     """Which families the data can tell apart from nothing, and the status of each row."""
     ordered = np.sort(np.where(on, x, np.inf), axis=1)
@@ -197,7 +210,8 @@ def _judge(
             for f in small:
                 out.aicc[thin, f] = np.inf
         if Family.EXPONENTIAL in fits:
-            # an untold decay at the low end is a line in disguise; at the high end it is a real plateau and keeps its say
+            # an untold decay at the low end is a line in disguise; at the high end it is a real plateau and keeps its
+            # say
             vague = ~out.identifiable[:, Family.EXPONENTIAL] & ~fits[Family.EXPONENTIAL].at_high
             others = np.isfinite(np.delete(out.aicc, Family.EXPONENTIAL, axis=1)).any(axis=1)
             fast = fits[Family.EXPONENTIAL].theta[:, 1] > 20.0
@@ -205,7 +219,9 @@ def _judge(
     out.status[:] = np.where(thin, Status.PROVISIONAL, Status.FULL)
     if len(options.families) == 1:
         f = options.families[0]
-        out.aicc[:, f] = np.where(distinct >= SIZE[f], np.where(np.isfinite(out.aicc[:, f]), out.aicc[:, f], 0.0), np.inf)
+        out.aicc[:, f] = np.where(
+            distinct >= SIZE[f], np.where(np.isfinite(out.aicc[:, f]), out.aicc[:, f], 0.0), np.inf
+        )
 
 
 def _weigh(out: CurveSet, options: LearnOptions) -> None:

@@ -1,6 +1,8 @@
-"""Profit curves g(c) of many instruments with their exact maximisers of g(c) - price*c: closed forms, and piecewise quadratics.
+"""Profit curves g(c) of many instruments with their exact maximisers of g(c) - price*c: closed forms, and piecewise
+quadratics.
 
-An instrument may hold nothing or an amount of its admissible set, which folds caps, minimum tickets and minimum efficiency:
+An instrument may hold nothing or an amount of its admissible set, which folds caps, minimum tickets and minimum
+efficiency:
 {0} or [l, u] for the closed forms, {0} or a union of intervals for the piecewise ones.
 """
 
@@ -58,7 +60,12 @@ class ParametricProfit:
 
     @classmethod
     def of(
-        cls, family: np.ndarray, theta: Floats, cap: Floats, min_efficiency: float | Floats = -np.inf, ticket: float | Floats = 0.0
+        cls,
+        family: np.ndarray,
+        theta: Floats,
+        cap: Floats,
+        min_efficiency: float | Floats = -np.inf,
+        ticket: float | Floats = 0.0,
     ) -> ParametricProfit:
         """Fold caps, minimum tickets and E >= min_efficiency into [l, u].
 
@@ -160,7 +167,9 @@ def _admissible(f: Family, theta: Floats, floor: Floats) -> tuple[Floats, Floats
                 a, b = np.where(line, a1, a), np.where(line, b1, b)
     # an unbounded floor makes inf - inf above; it means: no bound
     unbounded = floor == -np.inf
-    return np.where(unbounded, 0.0, np.nan_to_num(a)), np.where(unbounded & ~(b >= 0), inf, np.where(np.isnan(b), inf, b))
+    return np.where(unbounded, 0.0, np.nan_to_num(a)), np.where(
+        unbounded & ~(b >= 0), inf, np.where(np.isnan(b), inf, b)
+    )
 
 
 @dataclass
@@ -284,10 +293,17 @@ _NARROW = 4  # columns kept per instrument once the price is known well
 class _Split:
     """Most rows narrowed to a few segments, the others whole; anything but `best` is answered by the original."""
 
-    def __init__(self, whole: SegmentProfit, rows: np.ndarray, slim: SegmentProfit, wide: np.ndarray, rest: SegmentProfit) -> None:
+    def __init__(
+        self, whole: SegmentProfit, rows: np.ndarray, slim: SegmentProfit, wide: np.ndarray, rest: SegmentProfit
+    ) -> None:
         self.n = whole.n
         self._whole, self._rows, self._slim, self._wide, self._rest = whole, rows, slim, wide, rest
-        self.value, self.smallest, self.piece, self.price_scale = whole.value, whole.smallest, whole.piece, whole.price_scale
+        self.value, self.smallest, self.piece, self.price_scale = (
+            whole.value,
+            whole.smallest,
+            whole.piece,
+            whole.price_scale,
+        )
 
     def best(self, price: Floats) -> tuple[Floats, Floats]:
         c, gain = np.empty(self.n), np.empty(self.n)
@@ -303,13 +319,19 @@ class _Split:
 
 
 class _Settled:
-    """A ParametricProfit within a price range where most amounts are settled; only the loose ones are maximised anew."""
+    """A ParametricProfit within a price range where most amounts are settled; only the loose ones are maximised
+    anew."""
 
     def __init__(self, whole: ParametricProfit, c: Floats, rows: np.ndarray, loose: ParametricProfit) -> None:
         self.n = whole.n
         self._whole, self._c, self._rows, self._loose = whole, c, rows, loose
         self._gain = whole.value(c)
-        self.value, self.smallest, self.piece, self.price_scale = whole.value, whole.smallest, whole.piece, whole.price_scale
+        self.value, self.smallest, self.piece, self.price_scale = (
+            whole.value,
+            whole.smallest,
+            whole.piece,
+            whole.price_scale,
+        )
 
     def best(self, price: Floats) -> tuple[Floats, Floats]:
         c = self._c.copy()
