@@ -12,7 +12,8 @@ BUILD = Path("build")
 
 
 def sources_digest() -> str:
-    """One digest over all sources of native: a compiled module carries it, and native/__init__.py refuses to load one built from other sources."""
+    """One digest over all sources of native: a compiled module carries it, and native/__init__.py refuses to load one
+    built from other sources."""
     digest = hashlib.sha256()
     for path in sorted(p for p in NATIVE.iterdir() if p.suffix in {".pyx", ".pxd", ".c", ".h"}):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -20,7 +21,8 @@ def sources_digest() -> str:
 
 
 def build_header() -> str:
-    """build/native_build.h, rewritten only when the digest changes: every module depends on it, so a change anywhere rebuilds them all."""
+    """build/native_build.h, rewritten only when the digest changes: every module depends on it, so a change anywhere
+    rebuilds them all."""
     BUILD.mkdir(exist_ok=True)
     header = BUILD / "native_build.h"
     text = f'#define NATIVE_BUILD "{sources_digest()}"\n'
@@ -33,8 +35,16 @@ header = build_header()
 flags = ["-O3", "-std=gnu11", "-fno-math-errno", "-include", header, *os.environ.get("NATIVE_CFLAGS", "").split()]
 if os.environ.get("NATIVE_WERROR") == "1":
     # Cython's own output needs three exemptions; our C files compile clean with all of it.
-    flags += ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-sign-compare", "-Wno-unused-function",
-              "-Wno-cast-function-type"]
+    flags += [
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-unused-parameter",
+        "-Wno-missing-field-initializers",
+        "-Wno-sign-compare",
+        "-Wno-unused-function",
+        "-Wno-cast-function-type",
+    ]
 link = os.environ.get("NATIVE_LDFLAGS", "").split()
 
 SOURCES = {

@@ -17,8 +17,13 @@ BUCKETS = 2048
 
 class _Result(ctypes.Structure):
     _fields_ = (
-        ("answered", ctypes.c_uint64), ("accepted", ctypes.c_uint64), ("refused", ctypes.c_uint64), ("other", ctypes.c_uint64),
-        ("seconds", ctypes.c_double), ("histogram", ctypes.c_uint64 * BUCKETS), ("error", ctypes.c_int),
+        ("answered", ctypes.c_uint64),
+        ("accepted", ctypes.c_uint64),
+        ("refused", ctypes.c_uint64),
+        ("other", ctypes.c_uint64),
+        ("seconds", ctypes.c_double),
+        ("histogram", ctypes.c_uint64 * BUCKETS),
+        ("error", ctypes.c_int),
     )
 
 
@@ -67,10 +72,21 @@ def closed_loop(sockets: Sequence[socket.socket], lines: Sequence[Sequence[bytes
         offsets.append(table)
     result = _Result()
     failed = _library().closed_loop(
-        n, (ctypes.c_int * n)(*(s.fileno() for s in sockets)), (ctypes.c_char_p * n)(*blobs),
-        (ctypes.c_void_p * n)(*(ctypes.addressof(table) for table in offsets)), ctypes.c_uint32(count), ctypes.c_uint32(pipeline), ctypes.byref(result),
+        n,
+        (ctypes.c_int * n)(*(s.fileno() for s in sockets)),
+        (ctypes.c_char_p * n)(*blobs),
+        (ctypes.c_void_p * n)(*(ctypes.addressof(table) for table in offsets)),
+        ctypes.c_uint32(count),
+        ctypes.c_uint32(pipeline),
+        ctypes.byref(result),
     )
     if failed:
         raise RuntimeError("a peer closed the connection" if result.error == -1 else os.strerror(result.error))
-    return LoopResult(result.answered, result.accepted, result.refused, result.seconds,
-                      _percentile_ms(result.histogram, 0.5), _percentile_ms(result.histogram, 0.99))
+    return LoopResult(
+        result.answered,
+        result.accepted,
+        result.refused,
+        result.seconds,
+        _percentile_ms(result.histogram, 0.5),
+        _percentile_ms(result.histogram, 0.99),
+    )

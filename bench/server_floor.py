@@ -1,9 +1,12 @@
-"""What the judge adds to a bare server: a uvloop server with only Channel behind it, beside one that gives a constant answer (the floor).
+"""What the judge adds to a bare server: a uvloop server with only Channel behind it, beside one that gives a constant
+answer (the floor).
 
     ./mmsp bench server_floor [--rounds 3] [--shares 40000]
 
-Closed loop from this process (its own core), server in another (its own core), over loopback. Shares are real, at difficulty 2^-20, mined once.
-Servers: constant (splits lines, answers each with the same bytes), and Channel behind asyncio.Protocol and behind asyncio.BufferedProtocol."""
+Closed loop from this process (its own core), server in another (its own core), over loopback. Shares are real, at
+difficulty 2^-20, mined once.
+Servers: constant (splits lines, answers each with the same bytes), and Channel behind asyncio.Protocol and behind
+asyncio.BufferedProtocol."""
 
 from __future__ import annotations
 
@@ -22,13 +25,13 @@ from multiprocessing.connection import Connection
 import uvloop
 from loop import closed_loop
 from report import finish, table
+from share import BOOT_S, EASIEST, NTIME, PREV, USER, job_fields
 
 from native import hashing
 from native.channel import Channel
 from native.difficulty import target_of_difficulty
 from native.sharelog import ShareLog
 from native.work import Job, JobTable
-from share import BOOT_S, EASIEST, NTIME, PREV, USER, job_fields
 
 CONSTANT = b'{"id":12345,"result":true,"error":null}\n'
 
@@ -58,7 +61,8 @@ class Plain(asyncio.Protocol):
 
 
 class Buffered(asyncio.BufferedProtocol):
-    """Channel behind BufferedProtocol: uvloop reads into one buffer shared by all connections (nothing waits in it between calls)."""
+    """Channel behind BufferedProtocol: uvloop reads into one buffer shared by all connections (nothing waits in it
+    between calls)."""
 
     shared = memoryview(bytearray(1 << 16))
 
@@ -108,7 +112,9 @@ def serve(kind: str, pipe: Connection) -> None:
     os.sched_setaffinity(0, {0})
     world = World()
     factories: dict[str, Callable[[], asyncio.BaseProtocol]] = {
-        "constant": Constant, "Channel, Protocol": lambda: Plain(world.channel()), "Channel, BufferedProtocol": lambda: Buffered(world.channel()),
+        "constant": Constant,
+        "Channel, Protocol": lambda: Plain(world.channel()),
+        "Channel, BufferedProtocol": lambda: Buffered(world.channel()),
     }
 
     async def main() -> None:
@@ -144,8 +150,10 @@ def stock(connections: int, each: int) -> list[list[bytes]]:
             extranonce2 = i.to_bytes(8, "little")
             nonce = hashing.search(job.header(extranonce1_of(c), extranonce2, NTIME, 0, 0), target, 0, 1 << 32)
             assert nonce is not None
-            lines.append(b'{"id":%d,"method":"mining.submit","params":["%s","%x","%s","%08x","%08x","00000000"]}\n' % (
-                i + 5, USER, job.job_id, extranonce2.hex().encode(), NTIME, nonce))
+            lines.append(
+                b'{"id":%d,"method":"mining.submit","params":["%s","%x","%s","%08x","%08x","00000000"]}\n'
+                % (i + 5, USER, job.job_id, extranonce2.hex().encode(), NTIME, nonce)
+            )
         out.append(lines)
     return out
 
@@ -170,13 +178,20 @@ def measure(kind: str, lines: list[list[bytes]], pipeline: int) -> dict[str, flo
     for s in sockets:
         s.close()
     server.join(10)
-    return {"shares/s": result.answered / result.seconds, "us CPU/share": spent / result.answered * 1e6, "p50 ms": result.p50_ms, "p99 ms": result.p99_ms}
+    return {
+        "shares/s": result.answered / result.seconds,
+        "us CPU/share": spent / result.answered * 1e6,
+        "p50 ms": result.p50_ms,
+        "p99 ms": result.p99_ms,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--shares", type=int, default=40_000, help="real shares in each run, spread over its connections")
+    parser.add_argument(
+        "--shares", type=int, default=40_000, help="real shares in each run, spread over its connections"
+    )
     args = parser.parse_args()
     os.sched_setaffinity(0, {os.cpu_count() - 1} if (os.cpu_count() or 1) > 1 else {0})  # type: ignore[operator]
     kinds = ("constant", "Channel, Protocol", "Channel, BufferedProtocol")
@@ -191,7 +206,15 @@ def main() -> None:
             floor = statistics.median(run["us CPU/share"] for run in runs["constant"])
             for kind in kinds:
                 figures = {key: statistics.median(run[key] for run in runs[kind]) for key in runs[kind][0]}
-                rows.append({"server": kind, "connections": connections, "in flight": pipeline, **figures, "over floor us": figures["us CPU/share"] - floor})
+                rows.append(
+                    {
+                        "server": kind,
+                        "connections": connections,
+                        "in flight": pipeline,
+                        **figures,
+                        "over floor us": figures["us CPU/share"] - floor,
+                    }
+                )
     table(f"Server floor, uvloop {uvloop.__version__}, {args.shares} real shares a run, median of {args.rounds}", rows)
     finish("server_floor", {"rounds": args.rounds, "shares": args.shares, "rows": rows})
 

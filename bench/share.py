@@ -1,10 +1,12 @@
-"""What one share costs: parse + judge + book + answer, against the pure hashing in the same run and against the pure-Python oracle.
+"""What one share costs: parse + judge + book + answer, against the pure hashing in the same run and against the pure-
+Python oracle.
 
     ./mmsp bench share [--stock 20000] [--rounds 9]
 
 Each figure is the median of `rounds` runs; CPU time of the thread;
 runs of the things compared alternate, so that a noisy neighbour meets all of them.
-A stock of real shares at difficulty 2^-20 is mined once and sent again on a fresh job table, log and connection each round."""
+A stock of real shares at difficulty 2^-20 is mined once and sent again on a fresh job table, log and connection each
+round."""
 
 from __future__ import annotations
 
@@ -37,9 +39,17 @@ NTIME = 0x65F1A2B3
 def job_fields(job_id: int) -> dict[str, object]:
     """A 250-byte coinbase (its extranonces where ours lie) and 12 branches."""
     return {
-        "job_id": job_id, "coinb1": bytes(i & 255 for i in range(66)), "coinb2": bytes(i * 3 & 255 for i in range(250 - 66 - 12)),
-        "branches": tuple(hashing.sha256(bytes([i])) for i in range(12)), "prevhash": PREV, "version": 0x20000000, "nbits": NBITS,
-        "ntime": NTIME, "ntime_min": NTIME - 600, "ntime_max": NTIME + 7000, "height": 900_000,
+        "job_id": job_id,
+        "coinb1": bytes(i & 255 for i in range(66)),
+        "coinb2": bytes(i * 3 & 255 for i in range(250 - 66 - 12)),
+        "branches": tuple(hashing.sha256(bytes([i])) for i in range(12)),
+        "prevhash": PREV,
+        "version": 0x20000000,
+        "nbits": NBITS,
+        "ntime": NTIME,
+        "ntime_min": NTIME - 600,
+        "ntime_max": NTIME + 7000,
+        "height": 900_000,
     }
 
 
@@ -75,8 +85,10 @@ def mine(count: int) -> list[bytes]:
         extranonce2, bits = n.to_bytes(8, "little"), (n % 4096) << 13
         nonce = hashing.search(world.job.header(EN1, extranonce2, NTIME, 0, bits), target, 0, 1 << 32)
         assert nonce is not None
-        lines.append(b'{"id":%d,"method":"mining.submit","params":["%s","%x","%s","%08x","%08x","%08x"]}\n' % (
-            n + 5, USER, world.job.job_id, extranonce2.hex().encode(), NTIME, nonce, bits))
+        lines.append(
+            b'{"id":%d,"method":"mining.submit","params":["%s","%x","%s","%08x","%08x","%08x"]}\n'
+            % (n + 5, USER, world.job.job_id, extranonce2.hex().encode(), NTIME, nonce, bits)
+        )
     world.close()
     return lines
 
@@ -142,7 +154,15 @@ def main() -> None:
         for name, measure in kinds.items():
             runs[name].append(measure())
     base = statistics.median(runs["pure hashing (same kernel)"])
-    rows = [{"what": name, "us/share": statistics.median(us), "best": min(us), "x pure hashing": statistics.median(us) / base} for name, us in runs.items()]
+    rows = [
+        {
+            "what": name,
+            "us/share": statistics.median(us),
+            "best": min(us),
+            "x pure hashing": statistics.median(us) / base,
+        }
+        for name, us in runs.items()
+    ]
     table(f"One share, 12 branches, 250-byte coinbase, kernel {hashing.kernel()}, median of {args.rounds}", rows)
     finish("share", {"kernel": hashing.kernel(), "stock": args.stock, "rounds": args.rounds, "rows": rows})
 

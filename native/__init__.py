@@ -1,4 +1,5 @@
-"""Facts, compiled: hashing, difficulty, jobs, the share log and the judge of shares. No I/O but the share log's memory map, no clock, no config.
+"""Facts, compiled: hashing, difficulty, jobs, the share log and the judge of shares. No I/O but the share log's memory
+map, no clock, no config.
 
 A missing or stale compiled module is an ImportError here: there is no slow fall-back."""
 
@@ -11,7 +12,8 @@ _HOW = "build it: ./mmsp build (or: python setup.py build_ext --inplace)"
 
 
 def _check_build() -> None:
-    """Every module must carry the same build digest; where the sources lie beside them (a clone, not an installed wheel), that of these sources."""
+    """Every module must carry the same build digest; where the sources lie beside them (a clone, not an installed
+    wheel), that of these sources."""
     builds = {}
     for name in MODULES:
         try:
@@ -29,7 +31,9 @@ def _check_build() -> None:
         expected = builds["hashing"]
     stale = sorted(name for name, build in builds.items() if build != expected)
     if stale:
-        raise ImportError(f"stale compiled module: {', '.join(f'native.{name}' for name in stale)} built from other sources; {_HOW}")
+        raise ImportError(
+            f"stale compiled module: {', '.join(f'native.{name}' for name in stale)} built from other sources; {_HOW}"
+        )
 
 
 _check_build()

@@ -4,7 +4,8 @@ DIFFICULTY_1_TARGET: int  # 0xFFFF * 2^208, "pdiff 1"
 MIN_DIFFICULTY: float  # 2^-20
 
 def target_of_difficulty(difficulty: float) -> int:
-    """floor(0xFFFF * 2^208 / difficulty) with the double taken as an exact rational, at most 2^256 - 1. ValueError unless finite and >= 2^-20."""
+    """floor(0xFFFF * 2^208 / difficulty) with the double taken as an exact rational, at most 2^256 - 1. ValueError
+    unless finite and >= 2^-20."""
 
 def difficulty_of_target(target: int) -> float:
     """Nearest double of 0xFFFF * 2^208 / target. ValueError unless 0 < target < 2^256."""

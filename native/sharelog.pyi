@@ -1,6 +1,8 @@
-"""The share log: fixed 128-byte rows in memory-mapped, preallocated, append-only segments. One writer process per directory.
+"""The share log: fixed 128-byte rows in memory-mapped, preallocated, append-only segments. One writer process per
+directory.
 
-File `<epoch>-<segment:06d>.log` = a 4096-byte head + rows. Layouts: pool/records.py. A row is in the kernel's hands when append returns."""
+File `<epoch>-<segment:06d>.log` = a 4096-byte head + rows. Layouts: pool/records.py. A row is in the kernel's hands
+when append returns."""
 
 from types import TracebackType
 
@@ -12,7 +14,8 @@ class LogFull(Exception):
 
 class ShareLog:
     def __init__(self, directory: str, *, segment_bytes: int = 64 << 20, now_s: int | None = None) -> None:
-        """Opens a new epoch (> every epoch found in the directory, normally the unix time), preallocates the first segment. OSError if the disk refuses.
+        """Opens a new epoch (> every epoch found in the directory, normally the unix time), preallocates the first
+        segment. OSError if the disk refuses.
         BlockingIOError when another live process holds the directory (lock file)."""
 
     epoch: int
@@ -21,10 +24,12 @@ class ShareLog:
     refused: int  # rows refused so far
 
     def prepare(self) -> None:
-        """Off the loop, each second: msync what is new and preallocate the next segment when the current one is half full. OSError when the disk refuses."""
+        """Off the loop, each second: msync what is new and preallocate the next segment when the current one is half
+        full. OSError when the disk refuses."""
 
     def account(self, name: str, now_ns: int) -> int:
-        """Id of an account within this epoch; writes an ACCOUNT row the first time. ValueError: name over 88 UTF-8 bytes. LogFull."""
+        """Id of an account within this epoch; writes an ACCOUNT row the first time. ValueError: name over 88 UTF-8
+        bytes. LogFull."""
 
     def worker(self, account: int, name: str, now_ns: int) -> int:
         """Id of a worker within this epoch; writes a WORKER row the first time. Name at most 64 UTF-8 bytes."""
@@ -39,7 +44,9 @@ class ShareLog:
     def policy(self, version: int, digest: bytes, now_ns: int) -> None: ...
     def close(self) -> None: ...
     def __enter__(self) -> ShareLog: ...
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None: ...
 
 class Segment:
     """Read-only view of one segment file, possibly still being written."""
@@ -56,7 +63,8 @@ class Segment:
     salt: int
 
     def rows(self, start: int = 0, limit: int = ...) -> bytes:
-        """At most `limit` valid rows from index `start` on: stops before the first row that is unwritten, torn or out of sequence."""
+        """At most `limit` valid rows from index `start` on: stops before the first row that is unwritten, torn or out
+        of sequence."""
 
     def torn(self) -> int | None:
         """Index of the first written row that fails its check, if any."""
@@ -70,4 +78,5 @@ MAX_ACCOUNT_BYTES: int  # 88
 MAX_WORKER_BYTES: int  # 64
 
 def crc(data: bytes, seed: int = 0, by_table: bool = False) -> int:
-    """CRC-32C with the register initialised to 0xFFFFFFFF ^ seed: the check word of a row is that of its bytes 4..127, seeded with the segment's salt."""
+    """CRC-32C with the register initialised to 0xFFFFFFFF ^ seed: the check word of a row is that of its bytes
+    4..127, seeded with the segment's salt."""

@@ -25,10 +25,12 @@ class Job:
         height: int,
         transactions: bytes = b"",  # all transactions but the coinbase, serialised with witness, concatenated
         tx_count: int = 0,
-        witness_commitment: bool = True,  # coinbase goes into the block with marker, flag and one 32-zero-byte witness item
+        # coinbase goes into the block with marker, flag and one 32-zero-byte witness item
+        witness_commitment: bool = True,
         tag: object = None,  # free for the maker: payout snapshot, template; never read by native
     ) -> None:
-        """ValueError naming the field on wrong sizes, more than 32 branches, bits of `version` inside VERSION_MASK, ntime outside its bounds."""
+        """ValueError naming the field on wrong sizes, more than 32 branches, bits of `version` inside VERSION_MASK,
+        ntime outside its bounds."""
 
     job_id: int
     job_id_hex: str
@@ -61,8 +63,10 @@ class Job:
         """The whole block, witness form, ready for submitblock."""
 
 class JobTable:
-    """All live jobs of the pool by id, and which previous block is the tip. Job ids are 48-bit numbers that grow from a boot epoch
-    ((unix seconds - 1.7e9) << 12), slot = id mod capacity: never reused in a lifetime nor over a restart. The id is also the coinbase's unique counter."""
+    """All live jobs of the pool by id, and which previous block is the tip. Job ids are 48-bit numbers that grow from
+    a boot epoch
+    ((unix seconds - 1.7e9) << 12), slot = id mod capacity: never reused in a lifetime nor over a restart. The id is
+    also the coinbase's unique counter."""
 
     def __init__(self, capacity: int = 4096, boot_s: int | None = None) -> None: ...
     def next_id(self) -> int:
@@ -79,7 +83,8 @@ class JobTable:
 
     def is_stale(self, job: Job) -> bool: ...
     def retire_before(self, job_id: int, *, keep_prevhash: bytes | None = None) -> int:
-        """Forget jobs with a smaller id (unless on keep_prevhash); sets of hashes seen that no live job is on are dropped. Returns how many."""
+        """Forget jobs with a smaller id (unless on keep_prevhash); sets of hashes seen that no live job is on are
+        dropped. Returns how many."""
 
     def __len__(self) -> int: ...
     def live_prevhashes(self) -> list[bytes]: ...

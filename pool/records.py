@@ -9,7 +9,8 @@ import numpy as np
 
 
 class Verdict(enum.IntEnum):
-    """What became of one submitted share. The number is its index in every tuple of counts; `native.channel` uses the same numbers."""
+    """What became of one submitted share. The number is its index in every tuple of counts; `native.channel` uses the
+    same numbers."""
 
     ACCEPTED = 0
     MALFORMED = 1  # params missing, of the wrong type, not hex, nonce or ntime over 8 digits
@@ -24,7 +25,8 @@ class Verdict(enum.IntEnum):
     NOT_RECORDED = 10  # the share log has no room: never answered true
 
 
-#: Stratum error code and text of each refusal. Texts are a small fixed set of at most 63 characters (firmware shows them).
+#: Stratum error code and text of each refusal. Texts are a small fixed set of at most 63 characters (firmware shows
+#: them).
 ERRORS: dict[Verdict, tuple[int, str]] = {
     Verdict.MALFORMED: (20, "Malformed submit"),
     Verdict.JOB_NOT_FOUND: (21, "Job not found"),
@@ -54,7 +56,16 @@ class RowKind(enum.IntEnum):
 
 
 # Every row: little-endian, 128 bytes; `check` is the CRC-32C of bytes 4..127 seeded with the segment's salt.
-_HEAD = [("check", "<u4"), ("kind", "u1"), ("flags", "u1"), ("reserved", "<u2"), ("seq", "<u8"), ("time_ns", "<i8"), ("account", "<u4"), ("worker", "<u4")]
+_HEAD = [
+    ("check", "<u4"),
+    ("kind", "u1"),
+    ("flags", "u1"),
+    ("reserved", "<u2"),
+    ("seq", "<u8"),
+    ("time_ns", "<i8"),
+    ("account", "<u4"),
+    ("worker", "<u4"),
+]
 
 SHARE_ROW = np.dtype(
     [
@@ -68,7 +79,10 @@ SHARE_ROW = np.dtype(
         ("height", "<u4"),
         ("session", "<u4"),
         ("extranonce1", "V4"),
-        ("prevhash_head", "V8"),  # first 8 bytes of the previous block hash as hashed: which `seen` the share belongs to
+        (
+            "prevhash_head",
+            "V8",
+        ),  # first 8 bytes of the previous block hash as hashed: which `seen` the share belongs to
         ("pad", "V8"),
     ]
 )
@@ -77,7 +91,9 @@ WORKER_ROW = ACCOUNT_ROW  # account = owner, worker = its new id, text at most 6
 REJECTS_ROW = np.dtype([*_HEAD, ("counts", "<u4", (16,)), ("pad", "V32")])
 TIP_ROW = np.dtype([*_HEAD, ("prevhash", "V32"), ("height", "<u4"), ("nbits", "<u4"), ("pad", "V56")])
 BLOCK_ROW = np.dtype([*_HEAD, ("header", "V80"), ("height", "<u4"), ("pad", "V12")])
-BEST_ROW = np.dtype([*_HEAD, ("header", "V80"), ("share_seq", "<u8"), ("difficulty", "<f8")])  # difficulty = of the hash
+BEST_ROW = np.dtype(
+    [*_HEAD, ("header", "V80"), ("share_seq", "<u8"), ("difficulty", "<f8")]
+)  # difficulty = of the hash
 POLICY_ROW = np.dtype([*_HEAD, ("digest", "V32"), ("version", "<u4"), ("pad", "V60")])
 for _row in (SHARE_ROW, ACCOUNT_ROW, REJECTS_ROW, TIP_ROW, BLOCK_ROW, BEST_ROW, POLICY_ROW):
     assert _row.itemsize == 128
@@ -110,7 +126,8 @@ class SavedSession:
 
 @dataclass(frozen=True, slots=True)
 class BlockFound:
-    """A share that met the network target, as `pool.chain.blocks` receives it: written to disk, then sent to every node."""
+    """A share that met the network target, as `pool.chain.blocks` receives it: written to disk, then sent to every
+    node."""
 
     block: bytes
     hash_hex: str  # display order

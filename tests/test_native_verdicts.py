@@ -91,7 +91,7 @@ def check_sequence(rows: list[bytes]) -> None:
 def run_traffic(seed: int, directory: Path, shares: int) -> Twins:
     """Random traffic through both until `shares` submits were judged; everything compared on the way and at the end."""
     with ShareLog(str(directory), segment_bytes=4 << 20) as log:
-        twins = Twins(seed, log)
+        twins = Twins(seed, log, capacity=(32, 256)[seed % 2])
         while twins.submits < shares:
             twins.step()
             if log.seq % 16 == 0:
