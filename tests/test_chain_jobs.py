@@ -206,7 +206,7 @@ def test_a_job_lets_time_roll_from_the_median_to_short_of_what_nodes_refuse() ->
 )
 def test_a_template_that_cannot_be_mined_names_what_is_wrong(changes: dict[str, object], word: str) -> None:
     with pytest.raises(TemplateError, match=word):
-        template(**changes)
+        Template.from_rpc(gbt() | changes, NETWORKS["mainnet"], 0)
 
 
 def test_known_forced_rules_and_missing_extras_are_fine() -> None:

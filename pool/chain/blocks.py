@@ -228,7 +228,8 @@ class Blocks:
 
     async def _look_at(self, kept: _Kept, failed: set[str]) -> None:
         """Ask the nodes in order of preference, at most one time-out per node and round."""
-        answered = False
+        held_before = set() if kept.offering else set(kept.held_by)  # an answer may be older than an offer's success
+        lost: set[str] = set()
         for node in sorted(self._nodes.nodes, key=lambda node: node.name in self._shunned):
             if node.name in failed:
                 continue
@@ -243,11 +244,11 @@ class Blocks:
                 kept.held_by.add(node.name)
                 self._place(kept, header, tip_height)
                 return
-            answered = True
+            lost.add(node.name)
             self._bury_if_refused(kept, tip_height)
-        if answered and not kept.done and not kept.offering:
-            # It was held once and no node that answers knows it now: a restored or re-indexed node. Start again.
-            kept.held_by.clear()
+        if held_before and held_before <= lost and not kept.done:
+            # Whoever held it does not know it now: restored from a backup, or indexed anew. Start again.
+            kept.held_by -= lost
             self._tell(kept, BlockState.PENDING, 0)
             self._start_offering(kept)
 
