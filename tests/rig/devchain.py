@@ -228,7 +228,7 @@ class Draft:
     prev: bytes = b""
     root: bytes = b""
     locktime: int = -1
-    coinbases: int = 1
+    body: list[bytes] | None = None  # all transactions, if not coinbase + txs
 
     def __post_init__(self) -> None:
         template = self.template
@@ -253,19 +253,15 @@ class Draft:
         stacks = [self.witness] if self.witness else []
         return parse_tx(pack_tx(2, [TxIn(NULL_OUTPOINT, words, 0xFFFFFFFE)], outs, stacks, self.locktime))
 
-    def body(self) -> list[Tx]:
-        """All transactions, coinbase first."""
-        return [self.coinbase()] * self.coinbases + [parse_tx(tx) for tx in self.txs]
-
     def solve(self, *, good: bool = True) -> bytes:
         """The block with a nonce that meets its nBits (or, not `good`, one that does not)."""
-        body = self.body()
-        root = self.root or merkle_root([tx.txid for tx in body])
+        body = [self.coinbase().raw, *self.txs] if self.body is None else self.body
+        root = self.root or merkle_root([parse_tx(tx).txid for tx in body])
         target = target_of_nbits(self.nbits)
         for nonce in range(1 << 32):
             header = pack_header(self.version, self.prev, root, self.time_s, self.nbits, nonce)
             if (int.from_bytes(sha256d(header), "little") <= target) is good:
-                return pack_block(header, [tx.raw for tx in body])
+                return pack_block(header, body)
         raise RuntimeError("no nonce")
 
 

@@ -125,6 +125,8 @@ async def serve(options: argparse.Namespace) -> None:
             f"{WARNING}. {options.mode} mode, RPC on 127.0.0.1:{port}, ZMQ on {node.publisher.address}", file=sys.stderr
         )
         await node.stopping.wait()
+        if node.failure is not None:
+            raise OSError(f"stopped: {node.failure}") from node.failure
     finally:
         if watcher is not None:
             watcher.cancel()

@@ -83,8 +83,7 @@ class Chain:
         self._next_seq = max(node.order for node in index.nodes.values()) + 1
         tip = index.nodes[bytes.fromhex(self.store.meta("tip") or first.hash.hex())]
         tip.order = 0  # the branch that was active stays so among equals
-        if self.network.retargets:
-            tip.received_ms = self.now_ms()  # nobody could mine while this process was down
+        tip.resumed_ms = self.now_ms()
         index.active = list(tip.back())[::-1]
         return index
 
@@ -137,15 +136,16 @@ class Chain:
         refused."""
         block = parse_block(raw)
         known = self.index.nodes.get(block.hash)
-        try:
-            check_block(block, self.network)
-            if known is not None:
-                return "duplicate-invalid" if self.index.sound(known) is not known else "duplicate"
-            node = self._accept(block)
-        except RejectError as error:
-            return error.reason
         before = self.tip
+        # one transaction from the first row to the new tip: a kill in between would leave a block stored and not weighed
         with self.store.atomic():
+            try:
+                check_block(block, self.network)
+                if known is not None:
+                    return "duplicate-invalid" if self.index.sound(known) is not known else "duplicate"
+                node = self._accept(block)
+            except RejectError as error:
+                return error.reason
             verdict = self._activate(node)
         self._announce(before)
         if verdict is not None:

@@ -27,6 +27,7 @@ class Node:
     received_ms: int
     pace: int
     status: int = VALID
+    resumed_ms: int = 0  # when this process started on this tip: nobody could mine while it was down
     children: list[Node] = field(default_factory=list)
 
     def median_time_s(self) -> int:

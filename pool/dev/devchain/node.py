@@ -47,6 +47,7 @@ class DevNode:
         self.conditions = Conditions()
         self.started_s = time.monotonic()
         self.stopping = asyncio.Event()
+        self.failure: BaseException | None = None
         self._changed = asyncio.Condition()
         self._wake_tasks: set[asyncio.Task[None]] = set()
         self.chain.on_connect = self.mempool.connected
@@ -99,6 +100,11 @@ class DevNode:
         chain = self.chain
         wait_ms = retarget.next_step_ms(chain.network, chain.tip, chain.now_ms()) if chain.network.retargets else None
         return float("inf") if wait_ms is None else wait_ms / 1000 + 0.005
+
+    def fail(self, error: BaseException) -> None:
+        """The file and what is in memory may differ now: end the process, which starts again from the file."""
+        self.failure = error
+        self.stop()
 
     def stop(self) -> None:
         """Ask the process to end."""

@@ -101,6 +101,9 @@ def next_step_ms(network: Network, parent: Node, now_ms: int) -> int | None:
 
 def pace(network: Network, parent: Node, nbits: int, now_ms: int) -> int:
     """Pace of a block with these nBits that arrives now on `parent`."""
+    if parent.resumed_ms:
+        mined_ms = max(1, now_ms - parent.resumed_ms)
+        return max(1, min((mined_ms << PACE_BITS) // work_of_target(target_of_nbits(nbits)), PACE_MAX))
     waited = max(1, now_ms - parent.received_ms)
     base = base_target(network, parent)
     total, step, since = 0, 0, 0

@@ -7,6 +7,7 @@ import base64
 import hmac
 import inspect
 import json
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -19,6 +20,7 @@ from pool.dev.devchain.rpc_dev import DevMethods
 from pool.dev.devchain.rpc_mining import MiningMethods
 from pool.dev.devchain.rpc_node import NodeMethods
 from pool.dev.devchain.rpcbase import (
+    DATABASE_ERROR,
     IN_WARMUP,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
@@ -146,7 +148,11 @@ class RpcServer:
             )
         except TypeError as error:
             raise RpcFault(MISC_ERROR, f"{method}: {error}") from None
-        result = await handler(*bound.args, **bound.kwargs)
+        try:
+            result = await handler(*bound.args, **bound.kwargs)
+        except sqlite3.Error as error:
+            self._node.fail(error)
+            raise RpcFault(DATABASE_ERROR, f"the chain's file cannot be used: {error}; stopping") from error
         if failure is not None:
             raise self._failing(failure)
         return result
