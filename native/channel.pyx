@@ -177,7 +177,21 @@ cdef class Channel:
             free(self._in)
             self._in = NULL
             self._in_at = self._in_n = self._in_cap = 0
+        elif answer is None:
+            self._shrink()
         return answer
+
+    cdef int _shrink(self) except -1:
+        """Only the beginning of a line waits: give back the packet it came with, or 10,000 idle connections would keep 256 KiB each."""
+        cdef uint8_t *less
+        self._in_n -= self._in_at
+        memmove(self._in, self._in + self._in_at, self._in_n)
+        self._in_at = 0
+        if self._in_cap > 2 * self._in_n + 64:
+            less = <uint8_t *>realloc(self._in, self._in_n)
+            if less != NULL:
+                self._in, self._in_cap = less, self._in_n
+        return 0
 
     cdef int _keep(self, const uint8_t *p, size_t n) except -1:
         """Append to what waits for the rest of its line."""
@@ -251,7 +265,9 @@ cdef class Channel:
         cdef Sent sent
         cdef Job job
         cdef u256 hash_le
-        cdef User *who
+        cdef User *known
+        cdef User who
+        cdef bint stale
         if not hex_number(ntime_hex, 8, &ntime) or not hex_number(nonce_hex, 8, &nonce) or not hex_bytes(en2_hex, en2, EN2):
             return V_MALFORMED
         if version_hex.p != NULL and not hex_number(version_hex, 8, &bits):
@@ -265,21 +281,25 @@ cdef class Channel:
             return V_BAD_EXTRANONCE2
         job.hash_share(sent.en1, en2, job.version ^ <uint32_t>bits, <uint32_t>ntime, <uint32_t>nonce, header, hash_bytes)
         hash_le = u256_of_le(hash_bytes)
-        who = self._user(user)
+        # User and tip as they were when the share came in: `found` may change both under our feet.
+        known = self._user(user)
+        if known != NULL:
+            who = known[0]
+        stale = job.seen is not self._jobs._tip_seen
         if u256_le(&hash_le, &job.target):
-            self._tell_found(job, header, hash_bytes, &sent, en2, user, who, now_ns)
-        if who == NULL:
+            self._tell_found(job, header, hash_bytes, &sent, en2, user, &who if known != NULL else NULL, stale, now_ns)
+        if known == NULL:
             return V_UNAUTHORISED
         if bits & ~<uint64_t>self.version_mask:
             return V_BAD_VERSION
-        if job.seen is not self._jobs._tip_seen:
+        if stale:
             return V_STALE
         if ntime < job.ntime_min or ntime > job.ntime_max:
             return V_BAD_NTIME
         cdef Grade *grade = self._grade(sent.difficulty)
         if not u256_le(&hash_le, &grade.target):
             return V_LOW_DIFFICULTY
-        return self._book(job, &sent, grade, who, header, hash_bytes, &hash_le, now_ns)
+        return self._book(job, &sent, grade, &who, header, hash_bytes, &hash_le, now_ns)
 
     cdef int _book(self, Job job, Sent *sent, Grade *grade, User *who, const uint8_t *header, const uint8_t *hash_bytes, u256 *hash_le,
                    int64_t now_ns) noexcept:
@@ -322,7 +342,7 @@ cdef class Channel:
         self._log.commit(&row.head, BEST, now_ns, who.account, who.worker)
 
     cdef void _tell_found(self, Job job, const uint8_t *header, const uint8_t *hash_bytes, Sent *sent, const uint8_t *en2, span user, User *who,
-                          int64_t now_ns) noexcept:
+                          bint stale, int64_t now_ns) noexcept:
         """An exception of the callback is reported through sys.unraisablehook; the share is judged all the same."""
         cdef Found found = Found()
         found.job, found.header, found.hash_le = job, header[:80], hash_bytes[:32]
@@ -330,7 +350,7 @@ cdef class Channel:
         found.user = user.p[:user.n]
         if who != NULL:
             found.account, found.worker = who.account, who.worker
-        found.stale, found.now_ns = job.seen is not self._jobs._tip_seen, now_ns
+        found.stale, found.now_ns = stale, now_ns
         self._found(found)
 
     cdef bint _sent_as(self, uint64_t job_id, Sent *out) noexcept:
@@ -386,6 +406,11 @@ cdef class Channel:
             wr_clear(&self._out)
         return answer
 
+    def __sizeof__(self):
+        """All memory held: this object, what waits in and out, jobs sent, users."""
+        names = sum([self._users[i].n for i in range(self._users_n)])
+        return object.__sizeof__(self) + self._in_cap + self._out.cap + self._sent_cap * sizeof(Sent) + self._users_n * sizeof(User) + names
+
     @property
     def pending_in(self):
         return self._in_n - self._in_at
@@ -431,7 +456,7 @@ cdef class Channel:
 
     @property
     def unauthorised_text(self):
-        return "Unauthorized worker" if self._unauthorised_tail is None else self._unauthorised_tail[28:-9].decode()
+        return "Unauthorized worker" if self._unauthorised_tail is None else self._unauthorised_tail[29:-9].decode()
 
     @unauthorised_text.setter
     def unauthorised_text(self, str text not None):
@@ -451,7 +476,7 @@ cdef class Channel:
     def send_job(self, Job job not None, double difficulty, bint clean):
         cdef bytes line
         cdef u256 target
-        if difficulty != self.difficulty:
+        if difficulty != self.difficulty or difficulty == 0:
             if not u256_of_difficulty(difficulty, &target):
                 raise ValueError(f"difficulty must be a finite number of at least 2^-20, got {difficulty!r}")
             line = _set_difficulty(difficulty)
@@ -558,4 +583,5 @@ def _set_difficulty(double difficulty):
 def broadcast(channels, Job job not None, bint clean):
     cdef Channel channel
     for channel in channels:
-        channel.send_job(job, channel.difficulty, clean)
+        if channel.difficulty > 0:  # one that has had no job yet gets its first, and its difficulty, from its session
+            channel.send_job(job, channel.difficulty, clean)

@@ -64,5 +64,6 @@ cdef class ShareLog:
     cdef Head *slot(self) noexcept  # where the next row goes; NULL when there is no room (then full, refused)
     cdef _row(self, int kind, bytes body, int64_t now_ns, uint32_t account, uint32_t worker)
     cdef _sync(self, _Map segment, size_t end)
+    cdef _sync_done(self)
     cdef _allocate_next(self)
     cdef void commit(self, Head *row, uint8_t kind, int64_t time_ns, uint32_t account, uint32_t worker) noexcept

@@ -10,6 +10,7 @@ import time
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport errno as c_errno
 from libc.string cimport memcpy, memset
+from posix.unistd cimport close as os_close
 from posix.mman cimport MAP_FAILED, MAP_SHARED, MS_SYNC, PROT_READ, PROT_WRITE, mmap, msync, munmap
 
 cdef extern from *:
@@ -72,13 +73,6 @@ cdef class _Map:
             self.fd = -1
 
 
-cdef void os_close(int fd) noexcept:
-    try:
-        os.close(fd)
-    except OSError:
-        pass  # nothing can be done about it, and the rows are synced by then
-
-
 cdef _Map _create(str directory, uint32_t epoch, uint32_t number, uint64_t first_seq, size_t size, int64_t created_s):
     """A segment with all its disk blocks allocated, so that writing a row can never meet a full disk (which would be SIGBUS)."""
     cdef _Map segment = _Map()
@@ -117,8 +111,8 @@ def _tidy(directory):
             continue  # not ours to judge: readers name it
         rows = 0
         try:
-            if os.path.getsize(path) < HEAD + segment.capacity * ROW:
-                continue  # cut before
+            if os.path.getsize(path) < HEAD + segment.capacity * ROW or segment.row_written(segment.capacity - 1):
+                continue  # cut before, or full: nothing to give back, and a start must not read the whole history
             while True:
                 chunk = len(segment.rows(rows)) // ROW
                 rows += chunk
@@ -164,7 +158,11 @@ cdef class ShareLog:
         self._preparing = threading.Lock()
         now = int(time.time() if now_s is None else now_s)
         last = max([int(os.path.basename(p)[:10]) for p in segments(directory)], default=0)
+        # The lock file keeps the last epoch: segments may have been archived, and a clock may stand in the past after a power cut.
+        last = max(last, int(os.pread(self._lock_fd, 16, 0) or 0))
         self.epoch = max(now, last + 1)
+        os.pwrite(self._lock_fd, b"%010d\n" % self.epoch, 0)
+        os.fsync(self._lock_fd)
         _tidy(directory)
         self._current = _create(directory, self.epoch, 0, 1, segment_bytes, now)
 
@@ -224,7 +222,7 @@ cdef class ShareLog:
         known = self._workers.get((account, name))
         if known is not None:
             return known
-        if not 0 < account <= len(self._accounts):
+        if not 0 < account <= <size_t>len(self._accounts):
             raise ValueError(f"there is no account number {account} in this epoch")
         text = _text("worker", name, MAX_WORKER_BYTES)
         number = len(self._workers) + 1
@@ -253,17 +251,22 @@ cdef class ShareLog:
         self._row(POLICY, digest + version.to_bytes(4, "little"), now_ns, 0, 0)
 
     def prepare(self):
+        cdef _Map current
         with self._preparing:
-            while self._done:
-                segment = self._done[0]
-                self._sync(segment, segment.size)
-                (<_Map>segment).unmap()
-                self._done.pop(0)
+            self._sync_done()
             current = self._current
             if current is None:
                 return
-            self._sync(current, HEAD + (self.seq + 1 - (<_Map>current).first_seq) * ROW)
+            self._sync(current, HEAD + (self.seq + 1 - current.first_seq) * ROW)
             self._allocate_next()
+
+    cdef _sync_done(self):
+        cdef _Map segment
+        while self._done:
+            segment = self._done[0]
+            self._sync(segment, HEAD + segment.capacity * ROW)
+            segment.unmap()
+            self._done.pop(0)
 
     cdef _sync(self, _Map segment, size_t end):
         """msync the pages from the last synced byte to `end`, without the GIL: a disk that is slow must not hold up shares."""
@@ -286,16 +289,14 @@ cdef class ShareLog:
         self.full = False
 
     def close(self):
+        cdef _Map current
         if self._current is None:
             return
         with self._preparing:
-            for segment in self._done:
-                self._sync(segment, (<_Map>segment).size)
-                (<_Map>segment).unmap()
-            self._done.clear()
+            self._sync_done()
             current, self._current = self._current, None
-            self._sync(current, HEAD + (self.seq + 1 - (<_Map>current).first_seq) * ROW)
-            (<_Map>current).unmap()
+            self._sync(current, HEAD + (self.seq + 1 - current.first_seq) * ROW)
+            current.unmap()
             if self._next is not None:
                 self._next.unmap()
                 self._next = None
@@ -352,6 +353,8 @@ cdef class Segment:
             wrong = "has a damaged head (check)"
         elif int.from_bytes(head[8:12], "little") != 1 or int.from_bytes(head[12:16], "little") != ROW:
             wrong = "is of a version this program does not know"
+        elif int.from_bytes(head[32:40], "little") >= 1 << 48:
+            wrong = "claims more rows than any disk holds"
         if wrong:
             raise ValueError(f"{path} {wrong}")
         self.epoch, self.number = int.from_bytes(head[16:20], "little"), int.from_bytes(head[20:24], "little")
@@ -383,6 +386,10 @@ cdef class Segment:
             return b""
         return os.pread(self._fd, min(limit, self.capacity - start) * ROW, HEAD + start * ROW)
 
+    cpdef bint row_written(self, uint64_t index):
+        """Is anything but zeros at that row, whether it passes its check or not?"""
+        return bool(self._read(index, 1).strip(b"\0"))
+
     def rows(self, uint64_t start=0, uint64_t limit=1 << 20):
         cdef bytes data = self._read(start, limit)
         cdef const uint8_t *p = data
@@ -390,15 +397,17 @@ cdef class Segment:
         with nogil:
             while n < have and self._valid(p + n * ROW, start + n):
                 n += 1
-        return data if n * ROW == len(data) else PyBytes_FromStringAndSize(<const char *>p, n * ROW)
+        return data if n * ROW == <size_t>len(data) else PyBytes_FromStringAndSize(<const char *>p, n * ROW)
 
     def torn(self):
         cdef uint64_t at = 0, n
-        cdef bytes data
+        cdef bint behind = False
         while True:
             n = len(self.rows(at, 1 << 16)) // ROW
-            if n == 0:
-                break
             at += n
-        data = self._read(at, 1)
-        return at if data.strip(b"\0") else None
+            if n == 0:
+                if self.row_written(at) or behind:
+                    return at  # was behind: looked at once more, because its writer may have been at it a moment ago
+                behind = not _zeros_from(self.path, HEAD + at * ROW)
+                if not behind:
+                    return None

@@ -37,6 +37,7 @@ cdef class Job:
 cdef class JobTable:
     cdef object _slots  # list: owns the jobs
     cdef void **_at  # the same, borrowed
+    cdef uint64_t *_generation  # of each slot, the id published there last
     cdef uint64_t _mask
     cdef uint64_t _next
     cdef readonly bytes tip

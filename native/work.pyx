@@ -45,8 +45,8 @@ def _varint(n):
 
 
 cdef class Job:
-    def __init__(self, *, job_id, bytes coinb1 not None, bytes coinb2 not None, branches, bytes prevhash not None, version, nbits, ntime,
-                 ntime_min, ntime_max, height, bytes transactions not None=b"", tx_count=0, witness_commitment=True, tag=None):
+    def __cinit__(self, *, job_id, bytes coinb1 not None, bytes coinb2 not None, branches, bytes prevhash not None, version, nbits, ntime,
+                  ntime_min, ntime_max, height, bytes transactions not None=b"", tx_count=0, witness_commitment=True, tag=None):
         if not 0 < job_id < 1 << 63:
             raise ValueError(f"job_id must be from 1 to 2^63 - 1, got {job_id}")
         if len(prevhash) != 32:
@@ -154,7 +154,8 @@ cdef class JobTable:
         if capacity < 2 or capacity & (capacity - 1):
             raise ValueError(f"capacity must be a power of two of at least 2, got {capacity}")
         self._at = <void **>PyMem_Calloc(capacity, sizeof(void *))
-        if self._at == NULL:
+        self._generation = <uint64_t *>PyMem_Calloc(capacity, sizeof(uint64_t))
+        if self._at == NULL or self._generation == NULL:
             raise MemoryError
         self._slots = [None] * capacity
         self._mask = capacity - 1
@@ -164,6 +165,7 @@ cdef class JobTable:
 
     def __dealloc__(self):
         PyMem_Free(self._at)
+        PyMem_Free(self._generation)
 
     def next_id(self):
         self._next += 1
@@ -184,8 +186,11 @@ cdef class JobTable:
         if job.job_id >= self._next:
             raise ValueError(f"job id {job.job_id:x} was not given out by next_id")
         slot = job.job_id & self._mask
+        if job.job_id <= self._generation[slot]:
+            raise ValueError(f"job id {job.job_id:x} is not newer than {self._generation[slot]:x}, which had its slot: an id is used once")
         if self._slots[slot] is not None:
             self._retire(slot)
+        self._generation[slot] = job.job_id
         job.seen = self._seen_of(job.prevhash)
         job.seen.jobs += 1
         self._slots[slot] = job
@@ -226,6 +231,8 @@ cdef class JobTable:
         cdef list old = [slot for slot, job in enumerate(self._slots) if job is not None and job.job_id < job_id and job.prevhash != keep_prevhash]
         for slot in old:
             self._retire(slot)
+        for prevhash in list(self._seen):  # loaded at start, and never worked on
+            self._drop_seen(prevhash)
         return len(old)
 
     def __len__(self):
