@@ -105,4 +105,4 @@ class Channel:
         """Counts by verdict since the last drain (for a REJECTS row)."""
 
 def broadcast(channels: Iterable[Channel], job: Job, clean: bool) -> None:
-    """send_job to each at its present difficulty; one that has had no job yet is left out (its session sends the first)."""
+    """send_job to each at its present difficulty; one without a job yet is left out (its session sends the first)."""
