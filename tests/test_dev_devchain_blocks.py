@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig.devchain import ADDRESS, SCRIPT, Draft, RunningChain, block_hash, build, devchain
 
 from pool.dev.devchain import coins
 from pool.dev.devchain.process import RpcError
@@ -24,6 +23,7 @@ from pool.dev.devchain.wire import (
     parse_tx,
     sha256d,
 )
+from rig.devchain import ADDRESS, SCRIPT, Draft, RunningChain, block_hash, build, devchain
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
-"""Addresses of the development networks, those of regtest, over `pool.address`; and Core's names for kinds of scripts."""
+"""Addresses of the development networks, those of regtest, over `pool.address`; and Core's names for kinds of
+scripts."""
 
 from __future__ import annotations
 

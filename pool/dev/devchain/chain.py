@@ -137,7 +137,8 @@ class Chain:
         block = parse_block(raw)
         known = self.index.nodes.get(block.hash)
         before = self.tip
-        # one transaction from the first row to the new tip: a kill in between would leave a block stored and not weighed
+        # one transaction from the first row to the new tip: a kill in between would leave a block stored and not
+        # weighed
         with self.store.atomic():
             try:
                 check_block(block, self.network)
