@@ -1,4 +1,4 @@
-"""`config check` and `config show`: is the configuration right, and where does each value come from."""
+"""`config`: is the configuration right, where does each value come from, what keys are there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 
 from pool.commands.common import add_config_argument, config_path, load_config, say_fee
-from pool.config import effective
+from pool.config import effective, reference_markdown
 
 HELP = "check the configuration, or show the effective one with origins"
 
@@ -18,11 +18,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="every key with its effective value and origin; secrets masked")
     show.add_argument("--json", action="store_true", help="as JSON")
     show.add_argument("--changed", action="store_true", help="only what is not at its default")
+    actions.add_parser("reference", help="every key with its default and meaning, as the README holds it")
     for one in (check, show):
         add_config_argument(one)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.action == "reference":
+        print(reference_markdown())
+        return 0
     config = load_config(args)
     if args.action == "check":
         path = config_path(args)
