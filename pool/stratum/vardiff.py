@@ -46,6 +46,7 @@ class Why(enum.Enum):
     SILENCE = "silence"
     UNKNOWN = "unknown device"
     BOUNDS = "bounds"
+    HINT = "hint"  # a suggestion or password option that came after the first job
 
 
 #: Steps that are worth a notify of their own; the others wait for the next one.
