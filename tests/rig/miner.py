@@ -189,14 +189,14 @@ class Miner:
     async def configure(self, mask: str = "ffffffff") -> dict[str, Any]:
         return await self.ask("mining.configure", [["version-rolling"], {"version-rolling.mask": mask}])
 
-    async def authorize(self, user: str, password: str = "x") -> dict[str, Any]:
+    async def authorize(self, user: str, password: str = "x") -> dict[str, Any]:  # noqa: S107
         reply = await self.ask("mining.authorize", [user, password])
         if reply.get("result") is True and not self.user:
             self.user = user
         return reply
 
     async def enter(
-        self, user: str, password: str = "x", agent: str = "rig/1.0", *, suggest: float | None = None
+        self, user: str, password: str = "x", agent: str = "rig/1.0", *, suggest: float | None = None  # noqa: S107
     ) -> MinerJob:
         """Subscribe, configure, (suggest,) authorize; the first job."""
         await self.subscribe(agent)

@@ -206,19 +206,11 @@ class BitAxe(Firmware):
             # Work is built with the extranonce1 of now, not of when the job came.
             now = replace(job, extranonce1=self.session.extranonce1)
             rolled = self.rolled_version(job, at)
-            self.hunt(now, self.extranonce2(at), rolled, offset, count, self.threshold(job, difficulty))
+            self.hunt(now, self.extranonce2(at), rolled, offset, count, self.over_ticket(job, difficulty))
             self.counter += count
             done += count
             if self.repeat_first and self.counter == self.turn_hashes:
                 self.repeat_first, self.counter = False, 0  # the late flag: the first round once more
-
-    def threshold(self, job: MinerJob, difficulty: float) -> float:
-        """What a hash must reach to be sent.
-
-        Whole-number firmware reads a difficulty below 1 as 0: then the chip's ticket alone decides. Simulated chips
-        have one that suits the pool's difficulty, as real ones have at theirs.
-        """
-        return difficulty if difficulty > 0 else job.assigned
 
     def extranonce2(self, counter: int) -> bytes:
         """A counter in little-endian order, as long as the pool asked."""

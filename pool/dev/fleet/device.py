@@ -1,4 +1,4 @@
-"""One simulated device on a real socket: dial, speak as its firmware does, mine when told to, come back when dropped."""
+"""One simulated device on a real socket: dials, speaks as its firmware does, mines when told to, comes back."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ class Device:
         self.weight = weight
         self.limit_hs = limit_hs
         self.up = asyncio.Event()  # set while authorised with a job
+        self.dialled = asyncio.Event()  # set at each dial that got nowhere; whoever waits clears it
+        self.heard = asyncio.Event()  # set at each line; whoever waits clears it
         self._clock = clock
         self._writer: asyncio.StreamWriter | None = None
         self._wake = asyncio.Event()
@@ -69,6 +71,7 @@ class Device:
                 reader, writer = await asyncio.open_connection(pool.host, pool.port, limit=LINE_LIMIT)
         except (OSError, TimeoutError):
             stats.failed_connects += 1
+            self.dialled.set()
             return firmware.retry_wait()
         try:
             await self._converse(reader, writer)
@@ -129,6 +132,7 @@ class Device:
             raise LinkDropped("an endless line", self.firmware.lost_back_off_s) from None
 
     def _after(self) -> None:
+        self.heard.set()
         if self.firmware.out:
             self._wake.set()
         if self.firmware.working:

@@ -232,6 +232,14 @@ class Firmware:
         for nonce, hash_le in self.choose(search(front, start, count, target)):
             self.submit(job, extranonce2, version, nonce, hash_le)
 
+    def over_ticket(self, job: MinerJob, difficulty: float) -> float:
+        """What a hash must reach to be sent.
+
+        Whole-number firmware reads a difficulty below 1 as 0: then the chip's ticket alone decides. A simulated chip
+        without a ticket of its own has one that suits the pool's difficulty, as real ones have at theirs.
+        """
+        return difficulty or (0.0 if self.login.ticket else job.assigned)
+
     def choose(self, hits: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """Which of a range's hits are sent."""
         return hits

@@ -127,8 +127,7 @@ class NerdQAxe(Firmware):
         size = self.session.extranonce2_size
         extranonce2 = bytes.fromhex(f"{self.counter:0{2 * size}x}"[-2 * size :]) if size else b""
         bits = (self.counter % 8) << 13 & self.session.version_mask
-        # A difficulty below 1 is 0 to this firmware: the chip's ticket decides (see BitAxe.threshold).
-        self.hunt(job, extranonce2, job.version | bits, self.offset, count, difficulty or job.assigned)
+        self.hunt(job, extranonce2, job.version | bits, self.offset, count, self.over_ticket(job, difficulty))
         self.offset += count
         if self.offset >= self.turn_hashes:
             self.offset = 0
