@@ -25,7 +25,7 @@ REGTEST = NETWORKS["regtest"]
 
 
 def client(*fakes: FakeNode, timeout_s: float = 5.0) -> Nodes:
-    return Nodes([NodeAddress(fake.url, "rig", "rig-password") for fake in fakes], REGTEST, timeout_s=timeout_s)
+    return Nodes([NodeAddress(fake.url, "rig", "rig-password", timeout_s=timeout_s) for fake in fakes], REGTEST)
 
 
 JUNK = b"\x00\xff" * (1 << 19)

@@ -24,8 +24,8 @@ REGTEST, MAINNET, SIGNET = NETWORKS["regtest"], NETWORKS["mainnet"], NETWORKS["s
 NO_POLL = dataclasses.replace(QUICK, poll_s=60.0, health_s=60.0)
 
 
-def address(fake: FakeNode, zmq_hashblock: str = "") -> NodeAddress:
-    return NodeAddress(fake.url, "rig", "rig-password", zmq_hashblock=zmq_hashblock)
+def address(fake: FakeNode, zmq_hashblock: str = "", timeout_s: float = 5.0) -> NodeAddress:
+    return NodeAddress(fake.url, "rig", "rig-password", zmq_hashblock=zmq_hashblock, timeout_s=timeout_s)
 
 
 def well(sink: Sink) -> bool:
@@ -334,7 +334,7 @@ async def test_a_node_without_peers_is_told_because_a_block_could_not_leave_it()
 )
 async def test_template_loss_is_told_after_the_grace_time_and_its_return_too(fault: object) -> None:
     pace = dataclasses.replace(QUICK, refresh_s=0.1)
-    async with FakeNode() as fake, following([address(fake)], REGTEST, pace, timeout_s=0.3) as (_, sink):
+    async with FakeNode() as fake, following([address(fake, timeout_s=0.3)], REGTEST, pace) as (_, sink):
         await sink.until(well)
         fake.always["getblocktemplate"] = fault  # type: ignore[assignment]
         await sink.until(trouble("gives no block template"))

@@ -67,10 +67,10 @@ class Node:
     """One node. Failures are NodeError, sorted by who must act (pool.chain.types); a call is tried once unless the
     caller has `patience_s`."""
 
-    def __init__(self, address: NodeAddress, network: Network, *, timeout_s: float = 30.0) -> None:
+    def __init__(self, address: NodeAddress, network: Network) -> None:
         self.address = address
         self.network = network
-        self.timeout_s = timeout_s
+        self.timeout_s = address.timeout_s
         self._idle: list[Line] = []
         self._busy: set[Line] = set()
         self._record = _Record(address.name)
@@ -223,11 +223,11 @@ class Node:
 class Nodes:
     """All nodes of the pool, in order of preference."""
 
-    def __init__(self, addresses: Sequence[NodeAddress], network: Network, *, timeout_s: float = 30.0) -> None:
+    def __init__(self, addresses: Sequence[NodeAddress], network: Network) -> None:
         if not addresses:
             raise ValueError("no node is configured")
         self.network = network
-        self._nodes = tuple(Node(address, network, timeout_s=timeout_s) for address in addresses)
+        self._nodes = tuple(Node(address, network) for address in addresses)
 
     @property
     def nodes(self) -> Sequence[Node]:

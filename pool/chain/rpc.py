@@ -20,6 +20,7 @@ from pathlib import Path
 from bitcoinrpc.authproxy import AuthServiceProxy, JSONRPCException
 
 from pool.chain.types import NodeBusy, NodeError, NodeMisconfigured, NodeRefused
+from pool.config import NodeSection
 
 #: The largest honest answer is a template of 4 million weight units: 8 MB of hex and some JSON around it.
 MAX_ANSWER_BYTES = 32 << 20
@@ -40,6 +41,7 @@ class NodeAddress:
     cookie_file: Path | None = None
     zmq_hashblock: str = ""  # tcp://host:port, or empty
     name: str = ""  # for people; host:port when empty
+    timeout_s: float = 30.0  # of one call
 
     def __post_init__(self) -> None:
         parts = urllib.parse.urlsplit(self.url)
@@ -47,6 +49,17 @@ class NodeAddress:
             raise ValueError(f"node url {self.shown!r} is not http://host:port (for TLS put stunnel or a VPN between)")
         if not self.name:
             object.__setattr__(self, "name", f"{parts.hostname}:{parts.port or 8332}")
+
+    @classmethod
+    def from_config(cls, section: NodeSection) -> NodeAddress:
+        return cls(
+            url=section.url,
+            user=section.user,
+            password=section.password.reveal() if section.password is not None else "",
+            cookie_file=section.cookie_file,
+            zmq_hashblock=section.zmq_hashblock,
+            timeout_s=section.timeout_s,
+        )
 
     @property
     def shown(self) -> str:

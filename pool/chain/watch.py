@@ -178,14 +178,14 @@ class NodeWatch:
         network = self.network
         wrong = info.chain not in network.rpc_names
         self._fault_if("chain", f"is on chain {info.chain!r}, the pool is set to {network.name}" if wrong else "")
-        alone = _alone(network)
-        downloading = info.ibd and not alone
+        private = alone(network)
+        downloading = info.ibd and not private
         self._fault_if("ibd", "is still downloading the chain (initial block download)" if downloading else "")
         peers: Peers | None = None
         with contextlib.suppress(NoSuchMethod):
             peers = await self.node.peers(self.pace.answer_s)
         self._fault_if("lag", lag(info, peers), self.pace.lag_s)
-        lonely = peers is not None and peers.count == 0 and not alone
+        lonely = peers is not None and peers.count == 0 and not private
         self._fault_if("peers", "has no peers: a block found now could not leave it" if lonely else "", self.pace.lag_s)
         await self._notice_restart()
         if "template" in self._faults:
@@ -262,7 +262,7 @@ def lag(info: ChainInfo, peers: Peers | None) -> str:
     return ""
 
 
-def _alone(network: Network) -> bool:
+def alone(network: Network) -> bool:
     """Chains that one machine may have to itself: no peers, and a first block after months, are normal there."""
     return "regtest" in network.rpc_names or "demo" in network.rpc_names
 

@@ -83,7 +83,7 @@ def _nodes(config: Config) -> Iterator[Mistake]:
 
 def _node(title: str, node: NodeSection) -> Iterator[Mistake]:
     url = _parts(node.url)
-    if url is None or url[0] not in ("http", "https"):
+    if url is None or url[0] != "http":
         yield Mistake(f"{title} url", f"must be http://host:port, not {toml_value(_without_password(node.url))}")
     elif "@" in urlsplit(node.url).netloc:
         yield Mistake(f"{title} url", "must hold no user or password: they have keys of their own")

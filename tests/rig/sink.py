@@ -90,11 +90,11 @@ class Sink:
 
 @contextlib.asynccontextmanager
 async def following(
-    addresses: Sequence[NodeAddress], network: Network, pace: Pace = QUICK, *, timeout_s: float = 5.0
+    addresses: Sequence[NodeAddress], network: Network, pace: Pace = QUICK
 ) -> AsyncIterator[tuple[Follower, Sink]]:
     """A running follower of these nodes and the sink it tells."""
     sink = Sink()
-    async with Nodes(addresses, network, timeout_s=timeout_s) as nodes:
+    async with Nodes(addresses, network) as nodes:
         follower = Follower(nodes, sink, pace)
         task = asyncio.create_task(follower.run())
         try:
