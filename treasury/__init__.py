@@ -1,1 +1,2 @@
-"""Decisions about the surplus: policy, mining, trading, staking, content. A process of its own; its rooms land with their issues."""
+"""Decisions about the surplus: policy, mining, trading, staking, content. A process of its own; its rooms land with
+their issues."""
