@@ -15,6 +15,7 @@ from pool.dev.fleet.stats import Stats
 #: Part of one core that a fleet may use, whatever rate was asked for.
 CORE_SHARE = 0.25
 TURN_S = 0.05
+HASHES_PER_DIFFICULTY = 2**48 / 0xFFFF
 #: Hashes of one device at a stretch: about 1 ms, so that an event loop shared with a pool stays quick.
 STRETCH = 8192
 
@@ -134,20 +135,32 @@ def make_fleet(
     count: int,
     total_hs: float,
     password: str = "x",  # noqa: S107 - what every miner sends
-    suggest: float | None = None,
+    firmware_suggestions: bool = False,
     core_share: float = CORE_SHARE,
     pace: float = 1.0,
     strict: bool = False,
 ) -> Fleet:
-    """`count` devices, models and users in turn, each a worker named after its model. ValueError: unknown model."""
-    if not models or not users:
-        raise ValueError("a fleet needs at least one model and one user")
+    """`count` devices, models and users in turn, each a worker named after its model. ValueError: unknown model.
+
+    Devices that suggest a difficulty suggest one that suits their simulated rate; with `firmware_suggestions` the
+    number that the real device would, at which a simulated one finds nothing for hours.
+    """
+    if not models or not users or count < 1:
+        raise ValueError("a fleet needs at least one device, one model and one user")
+    furnace = Furnace(total_hs, core_share)
+    chosen = [models[number % len(models)] for number in range(count)]
+    weights = [WEIGHTS.get(model, 1.0) for model in chosen]
     devices = []
-    for number in range(count):
-        model = models[number % len(models)]
+    for number, (model, weight) in enumerate(zip(chosen, weights, strict=True)):
         name = f"{model.replace('.', '')}-{number + 1}"
+        rate_hs = total_hs * weight / sum(weights)
+        suggest = None if firmware_suggestions else suggestion(rate_hs)
         login = Login(f"{users[number % len(users)]}.{name}", password, suggest=suggest)
-        firmware = make_firmware(model, login)
-        weight = WEIGHTS.get(model, 1.0)
-        devices.append(Device(firmware, pool, name=name, pace=pace, strict=strict, weight=weight))
-    return Fleet(devices, Furnace(total_hs, core_share))
+        device = Device(make_firmware(model, login), pool, name=name, pace=pace, strict=strict, weight=weight)
+        devices.append(device)
+    return Fleet(devices, furnace)
+
+
+def suggestion(rate_hs: float) -> float:
+    """A difficulty at which this rate finds a share about every five seconds, at least 2^-16, in four digits."""
+    return float(f"{max(rate_hs * 5.0 / HASHES_PER_DIFFICULTY, 2.0**-16):.4g}")
