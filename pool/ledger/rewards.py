@@ -69,8 +69,7 @@ class Policy:
         if parts > BASIS_POINTS:
             wrong.append(f"the parts add up to {parts} basis points: more than the whole income")
         if self.window <= 0 or not 0 <= self.kappa <= self.window:
-            wrong.append(f"window must be above 0 and kappa from 0 to it, got {self.window} and {self.kappa}
-            attoblocks")
+            wrong.append(f"window must be above 0 and kappa from 0 to it, got {self.window} and {self.kappa}")
         if wrong:
             raise ValueError("; ".join(wrong))
 
