@@ -102,6 +102,11 @@ class PredictiveScalingEngine:
         self._lock = asyncio.Lock()
         self._last_us = 0
 
+    @property
+    def learn_options(self) -> LearnOptions:
+        """How this engine learns, for bootstraps and back-tests of the same kind."""
+        return self._options
+
     # records
 
     async def add_efficiency_record(

@@ -134,8 +134,9 @@ def model_rows(
                 for name, params in _parameters(curves, k).items()
                 for f in (Family[name.upper()],)
             },
-            "noise": float(curves.sigma[k]), "capital_min": float(curves.c_min[k]), 
-            "capital_max": float(curves.c_max[k]), "regime_start": int(curves.regime_start[k]), "status": Status(int(curves.status[k])).name.lower(),
+            "noise": float(curves.sigma[k]), "capital_min": float(curves.c_min[k]),
+            "capital_max": float(curves.c_max[k]), "regime_start": int(curves.regime_start[k]),
+            "status": Status(int(curves.status[k])).name.lower(),
         }  # fmt: skip
         models.append({
             "symbol": symbol, "fitted_us": now_us, "records": int(curves.n[k]),

@@ -89,3 +89,89 @@ MODEL_ES = {
     "sqrt": "raíz cuadrada",
     "none": "ninguno",
 }
+
+_CLI: dict[str, tuple[str, str]] = {
+    "capital": ("Capital", "Capital"),
+    "efficiency": ("Eficiencia", "Efficiency"),
+    "band": ("Intervalo", "Interval"),
+    "confidence": ("Confianza", "Confidence"),
+    "marginal": ("Marginal", "Marginal"),
+    "model": ("Modelo", "Model"),
+    "notes": ("Notas", "Notes"),
+    "symbol": ("Símbolo", "Symbol"),
+    "share": ("Parte", "Share"),
+    "reason": ("Por qué", "Why"),
+    "status": ("Estado", "Status"),
+    "records": ("Registros", "Records"),
+    "mean_error": ("Error medio", "Mean error"),
+    "max_error": ("Error máximo", "Maximum error"),
+    "noise": ("Ruido de un registro", "Noise of one record"),
+    "regime": ("Régimen", "Regime"),
+    "changed": ("cambió en el registro {record}", "changed at record {record}"),
+    "steady": ("sin cambios", "steady"),
+    "figure": ("Medida", "Figure"),
+    "result": ("Valor", "Value"),
+    "weight": ("Peso", "Weight"),
+    "aicc": ("AICc", "AICc"),
+    "identifiable": ("Identificable", "Identifiable"),
+    "parameters": ("Parámetros", "Parameters"),
+    "yes": ("sí", "yes"),
+    "no": ("no", "no"),
+    "point": ("Punto", "Point"),
+    "point_efficiency": ("Eficiencia al 80 % de la mejor", "Efficiency at 80 % of its best"),
+    "point_saturation": ("Saturación (marginal = umbral)", "Saturation (marginal = hurdle)"),
+    "point_capacity": ("Capacidad (marginal = 0)", "Capacity (marginal = 0)"),
+    "not_reached": ("no se alcanza en cuatro veces lo observado", "not reached within four times the records"),
+    "extrapolated": ("fuera de lo observado", "beyond the records"),
+    "drifted": ("el régimen cambió", "the regime changed"),
+    "status_provisional": ("provisional: pocos registros", "provisional: few records"),
+    "status_prior": ("solo datos de mercado", "market data only"),
+    "predict_title": ("Eficiencia prevista de {symbol}", "Predicted efficiency of {symbol}"),
+    "optimize_title": ("Asignación de capital", "Capital allocation"),
+    "analyze_title": ("Modelo de {symbol}", "Model of {symbol}"),
+    "models_title": ("Modelos comparados", "Models compared"),
+    "points_title": ("Puntos de saturación", "Saturation points"),
+    "symbols_title": ("Símbolos con registros", "Symbols with records"),
+    "total": (
+        "Total {total:,.2f}; colocado {placed:,.2f}; sin asignar {unallocated:,.2f} (nada se fuerza más allá)",
+        "Total {total:,.2f}; placed {placed:,.2f}; unallocated {unallocated:,.2f} (nothing is forced)",
+    ),
+    "value": (
+        "Valor prudente {value:,.2f}; esperado {expected:,.2f}; precio sombra {price:.4f}",
+        "Cautious value {value:,.2f}; expected {expected:,.2f}; shadow price {price:.4f}",
+    ),
+    "proof": (
+        "Ningún otro reparto puede pasar de {bound:,.2f} (diferencia certificada {gap:.1e})",
+        "No other allocation can exceed {bound:,.2f} (certified gap {gap:.1e})",
+    ),
+    "bootstrap": (
+        "Bootstrap ({replicates} réplicas): saturación en [{low}, {high}], alcanzada en el {reached:.0%}",
+        "Bootstrap ({replicates} replicates): saturation in [{low}, {high}], reached in {reached:.0%}",
+    ),
+    "backtest": (
+        "Prueba hacia delante: {count} predicciones, error mediano {error:.4f}, dentro de su intervalo {coverage:.0%}",
+        "Walk forward: {count} predictions, median error {error:.4f}, inside their interval {coverage:.0%}",
+    ),
+    "saved": ("Gráfico guardado en {path}", "Plot saved to {path}"),
+    "bootstrapping": ("Bootstrap", "Bootstrap"),
+    "importing": ("Importando", "Importing"),
+    "imported": (
+        "{fresh} registros nuevos, {known} ya conocidos: {symbols}",
+        "{fresh} new records, {known} known before: {symbols}",
+    ),
+    "no_data": (
+        "Sin datos suficientes de {symbol} en {db} ({records} registros; hacen falta 5 con capitales distintos).\n"
+        "Importe los suyos:   python {program} importar registros.csv\n"
+        "o pruebe con datos de demostración:   python {program} demo",
+        "Not enough data for {symbol} in {db} ({records} records; 5 at different capitals are needed).\n"
+        "Import yours:   python {program} import records.csv\n"
+        "or try invented ones:   python {program} demo",
+    ),
+    "error": ("Error", "Error"),
+}
+
+
+def cli_text(key: str, language: str, **figures: object) -> str:
+    """A sentence or heading of the command line in `es` or `en`."""
+    spanish, english = _CLI[key]
+    return (spanish if language == "es" else english).format(**figures)
