@@ -24,7 +24,7 @@ def transaction_rows(rng: random.Random, count: int, *, witness: bool) -> list[d
     """getblocktemplate's "transactions": random bytes with honest sizes; their ids are drawn, not hashed."""
     rows: list[dict[str, object]] = []
     for _ in range(count):
-        data = rng.randbytes(rng.randrange(150, 900))
+        data = rng.randbytes(rng.randrange(150, 650))
         txid = rng.randbytes(32)
         rows.append(
             {
