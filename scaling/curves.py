@@ -57,6 +57,7 @@ class CurveSet:
     identifiable: np.ndarray  # (S, 4) bool
     can_extrapolate: np.ndarray  # (S,) bool: the families in the average agree on what lies beyond
     tail: Floats  # (S,) least loss of efficiency per unit of capital beyond c_max
+    swing: Floats  # (S,) how far the fitted curve moves over the observed range
     r2: Floats  # (S,) NaN when the efficiencies do not vary
     mean_error: Floats  # (S,) mean |E - fitted|
     max_error: Floats  # (S,)
@@ -81,7 +82,7 @@ class CurveSet:
             n=np.zeros(size, np.int64), n_eff=full(0), df=full(1), inflate=full(1),
             status=np.zeros(size, np.int64), identifiable=np.zeros((size, f), bool),
             can_extrapolate=np.zeros(size, bool),
-            tail=full(0), r2=full(np.nan), mean_error=full(np.nan), max_error=full(np.nan), drift=full(0),
+            tail=full(0), swing=full(0), r2=full(np.nan), mean_error=full(np.nan), max_error=full(np.nan), drift=full(0),
             regime_start=np.zeros(size, np.int64),
         )  # fmt: skip
 
@@ -153,9 +154,12 @@ class CurveSet:
         return np.asarray(stdtrit(np.maximum(self.df, 1.0), 0.5 + level / 2), dtype=np.float64)
 
     def cautious(self, c: Floats) -> tuple[Floats, Floats]:
-        """(mean, standard error) of E with the tail rule: beyond the largest observed capital never above the model,
-        never
-        rising, and falling at least as steeply as over the upper half of the data."""
+        """(mean, standard error) of E with the rules for what no record has seen.
+
+        Beyond the largest observed capital: never above the model, never rising, and falling at least as steeply as over
+        the upper half of the data. Below the smallest: no further from the value there than the curve moves over all
+        records (an exponential that is over before the first record may start anywhere).
+        """
         mean, var = self.moments(c)
         grid = c if c.ndim == 2 else c[:, None]
         beyond = grid > self.c_max[:, None]
@@ -164,6 +168,12 @@ class CurveSet:
             line = top[:, None] - self.tail[:, None] * (grid - self.c_max[:, None])
             capped = np.where(beyond, np.minimum(mean.reshape(grid.shape), line), mean.reshape(grid.shape))
             mean = capped.reshape(mean.shape)
+        below = grid < self.c_min[:, None]
+        if below.any():
+            first, _ = self.moments(self.c_min)
+            low, high = (first - self.swing)[:, None], (first + self.swing)[:, None]
+            wide = mean.reshape(grid.shape)
+            mean = np.where(below, np.clip(wide, low, high), wide).reshape(mean.shape)
         return mean, np.sqrt(np.maximum(var, 0.0))
 
     def confidence(self, c: Floats, mean: Floats, se: Floats) -> Floats:
@@ -181,12 +191,18 @@ class CurveSet:
         return np.asarray(np.where(self.status == Status.INSUFFICIENT, 0.0, mixed * np.exp(-beyond)), dtype=np.float64)
 
     def _own_law(self, reach: Floats) -> Floats:
-        """Share of the row's own |residuals| at most `reach`, interpolated between the stored quantiles."""
+        """Share of the row's own |residuals| at most `reach`, interpolated between the stored quantiles.
+
+        n residuals cut the law into n + 1 parts of equal chance: one lies below the smallest, one above the largest.
+        """
         q = self.quantiles
         below = (q <= reach[:, None]).sum(axis=1)
         k = np.clip(below, 1, QUANTILES - 1)
         rows = np.arange(len(q))
         low, high = q[rows, k - 1], q[rows, k]
         part = np.clip((reach - low) / np.maximum(high - low, 1e-300), 0.0, 1.0)
-        share = np.where(below == 0, 0.0, np.where(below == QUANTILES, 1.0, (k - 1 + part) / (QUANTILES - 1)))
+        n = np.maximum(self.n_eff, 1.0)
+        inside = 1 + (k - 1 + part) / (QUANTILES - 1) * (n - 1)
+        first = reach / np.maximum(q[:, 0], 1e-300)
+        share = np.where(below == 0, np.minimum(first, 1.0), np.where(below == QUANTILES, n, inside)) / (n + 1)
         return np.asarray(share, dtype=np.float64)

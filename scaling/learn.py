@@ -290,12 +290,15 @@ def _autocorrelation(t: Floats, on: np.ndarray) -> Floats:
 
 
 def _extrapolate(out: CurveSet, fits: dict[Family, fitting.FamilyFit]) -> None:
-    """The slope of the pessimistic tail, and whether going beyond the records may be allowed at all."""
+    """The slope of the pessimistic tail, the swing below, and whether going beyond the records may be allowed at all."""
     with np.errstate(all="ignore"):
         middle = 0.5 * (out.c_min + out.c_max)
         upper, _ = out.moments(out.c_max)
         half, _ = out.moments(middle)
         out.tail = np.nan_to_num(np.maximum((half - upper) / (out.c_max - middle), 0.0), posinf=0.0)
+    seen = out.c_min[:, None] + np.linspace(0, 1, 17) * (out.c_max - out.c_min)[:, None]
+    values, _ = out.moments(seen)
+    out.swing = np.nan_to_num(values.max(axis=1) - values.min(axis=1))
     vague = np.zeros(len(out), bool)
     for f in fits:
         vague |= (out.weight[:, f] > 0.5) & ~out.identifiable[:, f]
