@@ -166,6 +166,9 @@ class Template:
             commitment = bytes.fromhex(commitment_hex) if isinstance(commitment_hex, str) else None
         except ValueError:
             raise TemplateError("template field 'default_witness_commitment' is not hex") from None
+        # btcd (0.26.2) gives the hash alone, not its output script
+        if commitment is not None and len(commitment) == 32:
+            commitment = bytes.fromhex("6a24aa21a9ed") + commitment
         longpoll_id = gbt.get("longpollid", "")
         return cls(
             network=network,
