@@ -45,6 +45,7 @@ class Unreadable:
 
     why: str
     id_json: bytes = b"null"
+    foreign: bool = False  # not even JSON: another protocol
 
 
 class _Number(float):
@@ -76,7 +77,7 @@ def read(line: bytes) -> Request | Answer | Unreadable:
     try:
         value = _decoder.decode(line.decode("utf-8"))
     except (ValueError, RecursionError):
-        return Unreadable("Not JSON")
+        return Unreadable("Not JSON", foreign=True)
     if isinstance(value, list):
         return Unreadable("Batches are not supported: one request a line")
     if not isinstance(value, dict):

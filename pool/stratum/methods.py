@@ -25,9 +25,9 @@ def hear(session: Session, line: bytes) -> None:
     elif isinstance(message, Answer):
         _hear_answer(session, message)
     else:
-        session.junk += 1
         session.say(messages.error(message, messages.OTHER, message.why))
-        if session.junk > JUNK_AT_MOST or not session.subscribed:
+        session.junk += message.foreign
+        if message.foreign and (session.junk > JUNK_AT_MOST or not session.subscribed):
             session.link.close()  # a browser, a scanner, a mistyped port: no miner begins like this
 
 

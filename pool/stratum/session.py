@@ -166,7 +166,9 @@ class Session:
         """(source, difficulty, best rate as a difficulty or 0.0)"""
         if self.history is not None and self.history.difficulty > 0:
             rate = vardiff.difficulty_for(self.history.hashrate_hs, self.hub.rules)
-            return Known.HISTORY, self.history.difficulty, rate
+            # A session that was held up by a port's floor says less about the device than its measured rate.
+            held = rate > 0 and not 0.25 < self.history.difficulty / rate < 4.0
+            return Known.HISTORY, rate if held else self.history.difficulty, rate
         if self.port.start_difficulty:
             return Known.HISTORY, self.port.start_difficulty, 0.0
         if self.suggested > 0:
@@ -191,17 +193,19 @@ class Session:
         if self.identity is None or not self.session_id or self.pace is None:
             return None
         now_s = self.hub.monotonic()
+        difficulty, hashrate = 0.0, 0.0  # a session without a share has nothing to tell the next one
         if self.pace.proved:
+            difficulty = self.pace.difficulty
             hashrate = vardiff.rate_of(self.pace, now_s) * vardiff.HASHES_PER_DIFFICULTY
-        else:
-            hashrate = self.history.hashrate_hs if self.history is not None else 0.0
+        elif self.history is not None:
+            difficulty, hashrate = self.history.difficulty, self.history.hashrate_hs
         return SavedSession(
             session_id=self.session_id,
             account=self.identity.account,
             worker=self.identity.worker,
             user_agent=self.agent,
             extranonce1_hex=self.extranonce1.hex(),
-            difficulty=self.pace.difficulty,
+            difficulty=difficulty,
             version_mask=self.channel.version_mask,
             best_difficulty=self.channel.best_difficulty,
             hashrate_hs=hashrate,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from native.sharelog import Segment, ShareLog, segments
 from pool.config import StratumSection, VardiffSection
 from pool.records import SavedSession
 from pool.stratum.hub import Hub, Port, make_hub
+from pool.stratum.methods import hear
 from pool.stratum.resume import LoadSession
 from pool.stratum.server import StratumServer
+from pool.stratum.session import Session
+from pool.stratum.supply import Supply
 from rig.miner import Miner
 from rig.work import RigWork
 
@@ -126,3 +130,43 @@ async def running(
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
     server.let_go()
+
+
+class _NoLink:
+    """A session's link without a socket: what it would do is noted."""
+
+    def __init__(self) -> None:
+        self.blocked = False
+        self.closed = False
+
+    def flush(self) -> None: ...
+    def close(self) -> None:
+        self.closed = True
+
+    def evict(self) -> None:
+        self.closed = True
+
+    def wait_for(self, work: Coroutine[object, object, None]) -> None:
+        raise AssertionError("nothing is loaded here")
+
+
+class LoneSession:
+    """A session over real work and a real log, without server or socket."""
+
+    def __init__(self, log: ShareLog) -> None:
+        clock = Clock()
+        hub = make_hub(SETTINGS, VARDIFF, "regtest", RigWork(), log, lambda found: None, monotonic=clock)
+        visitor = hub.door.enter("192.0.2.1", clock())
+        assert visitor is not None
+        self.link = _NoLink()
+        self.session = Session(hub, Supply(hub), Port("main", 0), visitor, self.link, clock())
+        self.channel = self.session.channel
+
+    def hear(self, line: bytes) -> None:
+        hear(self.session, line)
+
+
+@contextlib.contextmanager
+def lone_session() -> Iterator[LoneSession]:
+    with tempfile.TemporaryDirectory() as directory, ShareLog(directory, segment_bytes=1 << 20) as log:
+        yield LoneSession(log)

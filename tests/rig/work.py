@@ -1,4 +1,4 @@
-"""A source of work in the test's hand: real jobs in a real JobTable, published, refreshed, moved to new blocks on command."""
+"""A source of work in the test's hand: real jobs in a real JobTable, refreshed and moved to new blocks on command."""
 
 from __future__ import annotations
 
@@ -90,6 +90,7 @@ class RigWork:
         self._nbits = nbits_of_target(target_of_difficulty(difficulty))
 
     def _tell(self, new_block: bool) -> None:
+        self.job_for("ledger", "")
         for callback in self._listeners:
             callback(new_block)
 
