@@ -546,7 +546,19 @@ def test_a_refusal_that_the_device_did_not_earn_is_the_pools_fault(code: int) ->
     notify(firmware)
     mined(firmware)
     tell(firmware, id=int(next(iter(firmware.session.pending))), result=False, error=[code, REFUSALS[code], None])
+    notify(firmware, a_job(2))  # on the same block: no new one explains a "stale"
     assert firmware.stats.pool_faults == {REFUSALS[code]: 1}
+
+
+def test_stale_is_nobodys_fault_when_the_new_block_is_right_behind_the_answer() -> None:
+    firmware = entered("nerdqaxe")
+    difficulty(firmware, EASY)
+    notify(firmware)
+    mined(firmware)
+    tell(firmware, id=int(next(iter(firmware.session.pending))), result=False, error=[21, "Stale", None])
+    notify(firmware, a_job(2, prevhash=b"\x08" * 32))
+    assert firmware.stats.rejected == {"Stale": 1}
+    assert not firmware.stats.pool_faults
 
 
 def test_stale_after_a_new_block_repeats_and_cut_difficulties_are_nobodys_but_the_devices() -> None:
@@ -586,5 +598,11 @@ def test_bitaxe_28_mines_a_job_again_that_comes_twice() -> None:
     firmware.difficulty = EASY
     notify(firmware)
     first = mined(firmware)
+    assert firmware.stats.old_ground == 0
     notify(firmware, clean=False)
     assert mined(firmware)[: len(first)] == first
+    assert firmware.stats.old_ground == len(first)
+    assert firmware.stats.repeats == 0
+    again = list(firmware.session.pending)[-1]
+    tell(firmware, id=int(again), result=False, error=[22, "Duplicate share", None])
+    assert firmware.stats.pool_faults == {"Duplicate share": 1}  # it gave the same work out twice

@@ -124,7 +124,7 @@ class Device:
     async def _line(self, reader: asyncio.StreamReader, wait_s: float | None) -> bytes:
         """The next line; the first must come within the firmware's patience."""
         try:
-            async with asyncio.timeout(None if wait_s is None else wait_s * max(self.pace, 0.2)):
+            async with asyncio.timeout(wait_s):  # real time: the pool does not run at our pace
                 return await reader.readuntil(b"\n")
         except TimeoutError:
             raise LinkDropped("no reply in time", self.firmware.lost_back_off_s) from None

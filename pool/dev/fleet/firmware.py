@@ -69,6 +69,7 @@ class Session:
     tip: bytes | None = None
     next_id: int = 1
     pending: OrderedDict[str, deque[Sent]] = field(default_factory=OrderedDict)
+    doubtful: list[tuple[Sent, str]] = field(default_factory=list)  # called stale on the newest block we know
     heard: int = 0  # lines
     submits_answered: int = 0
 
@@ -95,7 +96,7 @@ class Firmware:
         self.out: deque[Say] = deque()
         self.session = Session()
         self.in_use: tuple[MinerJob, float] | None = None  # what is hashed, and the difficulty that came with it
-        self._headers: OrderedDict[bytes, None] = OrderedDict()
+        self._headers: OrderedDict[bytes, tuple[int, int]] = OrderedDict()  # -> session and notify it was sent for
 
     # --- a session
 
@@ -208,6 +209,10 @@ class Firmware:
             return None
         session.notifies += 1
         session.tip = job.prevhash
+        for sent, reason in session.doubtful:
+            if sent.job.prevhash == job.prevhash:
+                self.stats.pool_faults[reason] += 1
+        session.doubtful.clear()
         self.stats.notifies += 1
         return job
 
@@ -245,8 +250,11 @@ class Firmware:
         return hits
 
     def submit(self, job: MinerJob, extranonce2: bytes, version: int, nonce: int, hash_le: bytes) -> None:
-        repeated = hash_le in self._headers
-        self._headers[hash_le] = None
+        origin = (self.stats.connects, job.number)
+        before = self._headers.get(hash_le)
+        self._headers[hash_le] = origin
+        repeated = before == origin
+        self.stats.old_ground += before is not None and not repeated
         while len(self._headers) > SENT_HEADERS:
             self._headers.popitem(last=False)
         self.stats.submitted += 1
@@ -282,7 +290,10 @@ class Firmware:
             self.stats.best_difficulty = max(self.stats.best_difficulty, difficulty_of_hash(sent.hash_le))
             return True
         self.stats.rejected[reason] += 1
-        if not own_fault(sent, code, self.session.tip, KNOWN_JOBS, self.session.notifies):
+        earned = own_fault(sent, code, self.session.tip, KNOWN_JOBS, self.session.notifies)
+        if earned is None:
+            self.session.doubtful.append((sent, reason))
+        elif not earned:
             self.stats.pool_faults[reason] += 1
         return True
 

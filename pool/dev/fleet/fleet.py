@@ -29,6 +29,7 @@ class Furnace:
         self.total_hs = total_hs
         self.core_share = core_share
         self.busy_s = 0.0
+        self._speed_hs = 1e6  # hashes per second of CPU time, as measured
 
     async def run(self, devices: Sequence[Device]) -> None:
         """Until cancelled."""
@@ -42,18 +43,21 @@ class Furnace:
             await asyncio.sleep(max(TURN_S - busy, busy * (1.0 / self.core_share - 1.0)))
 
     async def _turn(self, mining: list[Device], elapsed_s: float) -> float:
-        """Every mining device its part of the time that passed; CPU seconds used."""
-        busy = 0.0
+        """Every mining device its part of what the time that passed, and the core's share, allow; CPU seconds used."""
+        total = min(self.total_hs, self._speed_hs * self.core_share) * elapsed_s
         weights = sum(device.weight for device in mining)
+        busy, hashes = 0.0, 0
         for device in mining:
-            rate = min(self.total_hs * device.weight / weights, device.limit_hs)
-            left = round(rate * elapsed_s)
-            while left > 0 and busy < TURN_S:
+            left = round(min(total * device.weight / weights, device.limit_hs * elapsed_s))
+            while left > 0:
+                stretch = min(left, STRETCH)
                 start = time.perf_counter()
-                device.mine(min(left, STRETCH))
+                device.mine(stretch)
                 busy += time.perf_counter() - start
-                left -= STRETCH
+                left, hashes = left - stretch, hashes + stretch
                 await asyncio.sleep(0)
+        if hashes >= STRETCH:
+            self._speed_hs += 0.2 * (hashes / busy - self._speed_hs)
         return busy
 
 
@@ -69,6 +73,7 @@ class Summary:
     accepted: int
     accepted_difficulty: float
     repeats: int
+    old_ground: int
     rejected: dict[str, int]
     pool_faults: dict[str, int]
     crashes: dict[str, int]
@@ -116,6 +121,7 @@ class Fleet:
             accepted=stats.accepted,
             accepted_difficulty=stats.accepted_difficulty,
             repeats=stats.repeats,
+            old_ground=stats.old_ground,
             rejected=dict(stats.rejected),
             pool_faults=dict(stats.pool_faults),
             crashes=dict(stats.crashes),

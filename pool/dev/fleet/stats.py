@@ -14,7 +14,7 @@ class Sent:
 
     job: MinerJob
     hash_le: bytes
-    repeated: bool  # this device had sent the same header before
+    repeated: bool  # this device had sent the same header before, for the same notify
     broken: bool  # the firmware knows no better: the pool is right to refuse it
 
 
@@ -30,7 +30,8 @@ class Stats:
     ignored_notifies: int = 0
     hashes: int = 0
     submitted: int = 0
-    repeats: int = 0  # headers that this device sent more than once
+    repeats: int = 0  # headers that this device sent more than once for one notify
+    old_ground: int = 0  # headers sent before under another notify: the pool gave the same work out twice
     accepted: int = 0
     accepted_difficulty: float = 0.0  # sum of assigned difficulty
     rejected: Counter[str] = field(default_factory=Counter)
@@ -42,6 +43,7 @@ class Stats:
         """Add the counts of another device."""
         for name in ("connects", "failed_connects", "notifies", "ignored_notifies", "hashes", "submitted", "repeats"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.old_ground += other.old_ground
         self.accepted += other.accepted
         self.accepted_difficulty += other.accepted_difficulty
         self.untracked += other.untracked
@@ -50,8 +52,8 @@ class Stats:
             getattr(self, name).update(getattr(other, name))
 
 
-def own_fault(sent: Sent, code: int, tip: bytes | None, known_jobs: int, newest: int) -> bool:
-    """Whether the client earned this refusal.
+def own_fault(sent: Sent, code: int, tip: bytes | None, known_jobs: int, newest: int) -> bool | None:
+    """Whether the client earned this refusal, or nobody did; None: the next notify will tell.
 
     `tip` is the prevhash of the newest notify that arrived, `newest` its number, `known_jobs` how many notifies back a
     pool must remember at least.
@@ -62,6 +64,8 @@ def own_fault(sent: Sent, code: int, tip: bytes | None, known_jobs: int, newest:
         return sent.repeated
     if code == 23:
         return not meets(sent.hash_le, sent.job.assigned)
-    if code == 21:  # a block that came while the share was under way
-        return sent.job.prevhash != tip or newest - sent.job.number >= known_jobs
-    return False
+    if code != 21:
+        return False
+    if sent.job.prevhash != tip or newest - sent.job.number >= known_jobs:
+        return True
+    return None  # a block may have come while the share was under way: then its notify is right behind this answer
