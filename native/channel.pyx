@@ -196,6 +196,8 @@ cdef class Channel:
     cdef int _keep(self, const uint8_t *p, size_t n) except -1:
         """Append to what waits for the rest of its line."""
         cdef uint8_t *grown
+        if n == 0:
+            return 0  # an empty buffer: nothing may be allocated yet
         if self._in_at:
             memmove(self._in, self._in + self._in_at, self._in_n - self._in_at)
             self._in_n -= self._in_at

@@ -210,6 +210,9 @@ static int has_sha_ni(void) {
 
 /* ---- ARMv8 SHA2 -------------------------------------------------------------------------------------------- */
 #if defined(__aarch64__)
+#if defined(__clang__) && !defined(__ARM_FEATURE_SHA2)
+#define __ARM_FEATURE_SHA2 1 /* clang before 16 declares the intrinsics only then */
+#endif
 #include <arm_neon.h>
 #if defined(__linux__)
 #include <sys/auxv.h>
@@ -220,7 +223,7 @@ static int has_sha_ni(void) {
 #if defined(__clang__)
 #define ARM_SHA2 __attribute__((target("sha2")))
 #else
-#define ARM_SHA2 __attribute__((target("+sha2")))
+#define ARM_SHA2 __attribute__((target("+crypto"))) /* gcc before 14 files the SHA intrinsics under this name, not under +sha2 */
 #endif
 
 typedef struct { uint32x4_t abcd, efgh; } arm_state;
