@@ -253,6 +253,16 @@ def test_direct_pays_a_member_with_two_devices_once() -> None:
     assert [(output.script, output.value_sat) for output in outputs] == [(MINER_SCRIPT, half), (POOL_SCRIPT, half)]
 
 
+def test_direct_pays_no_dust_and_nothing_below_the_smallest_amount() -> None:
+    space = room(template(), STYLE, [], FIRMWARE["axeos"], 384)
+    p2pkh, p2wpkh = script_of(2), script_of(0)
+    for smallest, amounts, paid in ((0, (545, 293), 0), (0, (546, 294), 2), (0, (545, 294), 1), (600, (599, 600), 1)):
+        members = [Member(p2pkh, amounts[0]), Member(p2wpkh, amounts[1])]
+        outputs = pay_direct(10**8, members, 10**8, POOL_SCRIPT, space, smallest)
+        assert len(outputs) == paid + 1
+        assert outputs[-1].value_sat == 10**8 - sum(output.value_sat for output in outputs[:-1])
+
+
 def test_direct_scores_that_promise_more_than_the_block_are_refused() -> None:
     space = room(template(), STYLE, [], FIRMWARE["axeos"], 384)
     with pytest.raises(CoinbaseError, match="exceed the total"):

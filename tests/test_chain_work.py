@@ -100,6 +100,18 @@ def test_a_solo_miner_gets_a_job_that_pays_him_and_keeps_it_until_the_next() -> 
     assert desk.variant(job).coinb2 == job.coinb2
 
 
+def test_a_new_generation_renews_the_jobs_of_every_mode_and_account() -> None:
+    desk = Desk()
+    asked = [("ledger", ""), ("solo", MINER_ADDRESS), ("direct", ""), ("direct:nerdminer", "")]
+    desk.on_template(template())
+    before = [desk.job(*which) for which in asked]
+    desk.pass_time(30)
+    after = [desk.job(*which) for which in asked]
+    assert all(new.job_id > old.job_id and new.ntime == old.ntime + 30 for old, new in zip(before, after, strict=True))
+    desk.on_template(template(prevhash=block_hash("next"), height=951_659))
+    assert {desk.job(*which).prevhash for which in asked} == {block_hash("next")}
+
+
 @pytest.mark.parametrize("account", ["satoshi@example.org", "", "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx"])
 def test_solo_gives_no_job_to_an_account_it_cannot_pay(account: str, caplog: pytest.LogCaptureFixture) -> None:
     desk = Desk()
@@ -260,6 +272,17 @@ def test_over_a_reorg_and_back_old_jobs_are_stale_and_then_count_again() -> None
     desk.on_template(template(prevhash=block_hash("one")))
     assert desk.job().prevhash == block_hash("one")
     assert desk.heard == [True, True, True]
+
+
+def test_a_tip_that_was_left_at_once_gets_no_empty_job() -> None:
+    desk = Desk()
+    desk.on_tip(tip("one"))
+    desk.on_template(template(prevhash=block_hash("one")))
+    desk.on_tip(tip("two"))
+    desk.on_tip(tip("one"))
+    desk.pass_time(1)
+    assert desk.job().prevhash == block_hash("one")
+    assert desk.heard == [True]
 
 
 def test_a_template_that_comes_before_its_tip_is_believed() -> None:

@@ -294,10 +294,8 @@ def room(template: Template, style: Style, unpaid: Sequence[bytes], firmware: Fi
     head = len(_head(template, style)) + COUNTER_SIZE
     whole = (coinbase_weight_left(template) - COINBASE_WITNESS_WEIGHT) // 4
     coinb2 = min(coinb2_bytes, firmware.coinb2, min(firmware.total, whole) - head - EXTRANONCE_SIZE)
-    if head > firmware.coinb1:
-        coinb2 = 0
-    # The count of outputs takes 3 bytes from 253 on; the smallest output has 31.
-    fixed = 4 + (1 if coinb2 < 253 * 31 else 3) + sum(output_size(script) for script in unpaid) + 4
+    # nSequence, the count of outputs in one byte (no firmware takes the 8 kB that 253 outputs need), nLockTime
+    fixed = 4 + 1 + sum(output_size(script) for script in unpaid) + 4
     return Room(max(coinb2 - fixed, 0), sigops_left(template))
 
 

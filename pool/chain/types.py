@@ -31,8 +31,7 @@ class Network:
 
     def subsidy_sat(self, height: int) -> int:
         """New coins of the block at this height, without fees."""
-        halvings = height // self.halving_blocks if self.halving_blocks else 0
-        return SUBSIDY_START_SAT >> halvings if halvings < 64 else 0
+        return SUBSIDY_START_SAT >> (height // self.halving_blocks if self.halving_blocks else 0)
 
     def nbits_foretold(self, height: int) -> bool:
         """True when the block at `height` must carry its parent's nBits, so that work can start before a template."""

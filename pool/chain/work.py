@@ -190,7 +190,6 @@ class WorkDesk:
         if self.jobs.tip:
             self._left[self.jobs.tip] = None
             self._left.move_to_end(self.jobs.tip)
-        self._left.pop(prevhash, None)
         while len(self._left) > LEFT_TIPS_KEPT:
             self._left.popitem(last=False)
         self.jobs.set_tip(prevhash)
