@@ -497,11 +497,12 @@ def test_cgminer_gives_up_after_ninety_silent_seconds_and_cpuminer_after_two_min
             firmware.idle(patience)
 
 
-def test_cgminer_presents_its_session_id_when_it_comes_back() -> None:
-    firmware = entered("cgminer")
+@pytest.mark.parametrize(("model", "agent"), [("cgminer", b"cgminer/4.13.6"), ("cpuminer", b"cpuminer/2.5.1")])
+def test_a_device_presents_its_session_id_when_it_comes_back(model: str, agent: bytes) -> None:
+    firmware = entered(model)
     firmware.connected()
     assert said(firmware) == [
-        b'{"id": 1, "method": "mining.subscribe", "params": ["cgminer/4.13.6", "0102030405060708"]}\n'
+        b'{"id": 1, "method": "mining.subscribe", "params": ["' + agent + b'", "0102030405060708"]}\n'
     ]
 
 

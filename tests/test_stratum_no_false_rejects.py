@@ -68,15 +68,17 @@ async def unrest(pool: RigPool, rng: random.Random, *, hang_up: bool) -> None:
                 session.wanted = (2.0 ** rng.uniform(-19, -15), Why.RATE)
                 pool.server.supply.deliver(session)
         chance = rng.random()
-        if chance < 0.04:
-            pool.work.refresh()
+        if hang_up and chance < 0.05:
+            resumes = [c for c in pool.server.connections if c.session and c.session.agent.startswith("cgminer")]
+            for connection in rng.sample(list(pool.server.connections), 1) + resumes[:1]:
+                connection.close()  # those that present a session id go on with their extranonce1, at once
         elif chance < 0.06:
+            pool.work.refresh()
+        elif chance < 0.08:
             home = (pool.work._prevhash, pool.work.height)
             pool.work.new_block()
-        elif chance < 0.07:
+        elif chance < 0.09:
             pool.work.reorg_to(*home)
-        elif chance < 0.08 and hang_up and pool.server.connections:
-            rng.choice(list(pool.server.connections)).close()
 
 
 async def mine_for(fleet: Fleet, pool: RigPool, rng: random.Random, seconds: float, *, hang_up: bool) -> None:
@@ -174,5 +176,6 @@ async def test_nor_when_connections_end_and_devices_come_back(tmp_path: Path, rn
 async def test_nor_in_an_hour_of_it(tmp_path: Path, rng: random.Random) -> None:
     async with running(tmp_path / "log", vardiff=VARDIFF) as pool:
         fleet = a_fleet(pool)
+        fleet.furnace.core_share = 0.25
         await mine_for(fleet, pool, rng, SOAK_SECONDS, hang_up=False)
         check(fleet, pool, hang_up=False)

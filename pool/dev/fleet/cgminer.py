@@ -7,7 +7,7 @@ from collections import deque
 from typing import ClassVar
 
 from pool.dev.fleet.bitaxe import next_version
-from pool.dev.fleet.firmware import MAX_BRANCHES, Firmware, LinkDropped, Say, error_of, number_json
+from pool.dev.fleet.firmware import MAX_BRANCHES, Firmware, LinkDropped, Say, error_of, number_json, session_id_of
 from pool.dev.fleet.job import MinerJob
 
 MAX_EXTRANONCE2 = 16
@@ -105,7 +105,7 @@ class Cgminer(Firmware):
             raise LinkDropped(f"extranonce2 size {result[2]}", self.lost_back_off_s)
         self.session.extranonce1 = bytes.fromhex(result[1])
         self.session.extranonce2_size = result[2]
-        self.session_id = _session_id(result[0])
+        self.session_id = session_id_of(result[0])
         self.step = "authorize"
         self.request(self.new_id(), "mining.authorize", [self.login.user, self.login.password])
 
@@ -207,13 +207,3 @@ class AntminerS21(Cgminer):
 
 _BEFORE_AUTHORIZE = frozenset({"mining.notify", "mining.set_difficulty", "mining.set_version_mask"})
 
-
-def _session_id(subscriptions: object) -> str | None:
-    """The session id that goes with "mining.notify" in a subscribe reply."""
-    if not isinstance(subscriptions, list):
-        return None
-    pairs = subscriptions if subscriptions and isinstance(subscriptions[0], list) else [subscriptions]
-    for pair in pairs:
-        if isinstance(pair, list) and len(pair) > 1 and pair[0] == "mining.notify" and isinstance(pair[1], str):
-            return pair[1]
-    return None

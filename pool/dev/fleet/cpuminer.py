@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pool.dev.fleet.firmware import Firmware, LinkDropped, Say, error_of
+from pool.dev.fleet.firmware import Firmware, LinkDropped, Say, error_of, session_id_of
 from pool.dev.fleet.job import MinerJob
 
 MAX_EXTRANONCE2 = 100
@@ -68,6 +68,7 @@ class Cpuminer(Firmware):
             if not isinstance(size, int) or not 1 <= size <= MAX_EXTRANONCE2:
                 raise LinkDropped(f"extranonce2 size {size}", self.lost_back_off_s)
             self.session.extranonce1, self.session.extranonce2_size = bytes.fromhex(result[1]), size
+            self.session_id = session_id_of(result[0])
             self.step = "authorize"
             self.request("2", "mining.authorize", [self.login.user, self.login.password])
         elif self.step == "authorize":

@@ -342,3 +342,14 @@ def error_of(message: dict[str, object]) -> tuple[int, str] | None:
 def number_json(value: float) -> float:
     """A difficulty as firmware prints it: whole numbers without a point."""
     return int(value) if float(value).is_integer() else value
+
+
+def session_id_of(subscriptions: object) -> str | None:
+    """The session id that goes with "mining.notify" in a subscribe reply."""
+    if not isinstance(subscriptions, list):
+        return None
+    pairs = subscriptions if subscriptions and isinstance(subscriptions[0], list) else [subscriptions]
+    for pair in pairs:
+        if isinstance(pair, list) and len(pair) > 1 and pair[0] == "mining.notify" and isinstance(pair[1], str):
+            return pair[1]
+    return None
