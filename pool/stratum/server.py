@@ -70,6 +70,7 @@ class StratumServer:
             Handover(handover_path, self._sockets, self._handed_over) if handover_path is not None else None
         )
         self._empty = asyncio.Event()  # while draining: the last connection is gone
+        self._inherited: Inheritance | None = None
         self._limit = settings.max_connections
         self._full = self._draining = False
         self._no_work_since_s: float | None = None
@@ -90,7 +91,11 @@ class StratumServer:
     ) -> None:
         await self.drain()
 
-    async def open(self, inherited: Inheritance | None = None) -> None:
+    def inherit(self, given: Inheritance | None) -> None:
+        """Use the listening sockets of an old process that has let go. Before opening."""
+        self._inherited = given
+
+    async def open(self) -> None:
         """Take the ports (OSError names a taken one), load TLS. Connections are accepted as soon as there is work."""
         files = raise_file_limit(self._limit)
         if files < self._limit + SPARE_FILES:
@@ -98,7 +103,7 @@ class StratumServer:
             log.warning("the system allows %d open files: at most %d connections", files, self._limit)
         self.reload_tls()
         for listener in self.listeners:
-            given = inherited.sockets.pop(listener.port.name, None) if inherited is not None else None
+            given = self._inherited.sockets.pop(listener.port.name, None) if self._inherited is not None else None
             if given is not None:
                 listener.inherit(given)
             try:
@@ -107,6 +112,8 @@ class StratumServer:
                 for one in self.listeners:
                     one.refuse()
                 raise OSError(error.errno, f"stratum port {listener.port.number}: {error.strerror}") from None
+        if self._inherited is not None:
+            self._inherited.close()  # ports that this configuration does not have
         if self._handover is not None:
             self._handover.open()
         self.hub.work.listen(self.supply.on_work)

@@ -193,12 +193,12 @@ class Session:
         if self.identity is None or not self.session_id or self.pace is None:
             return None
         now_s = self.hub.monotonic()
-        difficulty, hashrate = 0.0, 0.0  # a session without a share has nothing to tell the next one
+        difficulty = hashrate = 0.0  # a session without a share has nothing to tell the next one
+        if self.history is not None:
+            difficulty, hashrate = self.history.difficulty, self.history.hashrate_hs
         if self.pace.proved:
             difficulty = self.pace.difficulty
-            hashrate = vardiff.rate_of(self.pace, now_s) * vardiff.HASHES_PER_DIFFICULTY
-        elif self.history is not None:
-            difficulty, hashrate = self.history.difficulty, self.history.hashrate_hs
+            hashrate = vardiff.proved_rate(self.pace, now_s) * vardiff.HASHES_PER_DIFFICULTY or hashrate
         return SavedSession(
             session_id=self.session_id,
             account=self.identity.account,

@@ -24,6 +24,7 @@ BRAKE_FACTOR = 8.0  # ... this many times too fast: raise at once
 BRAKE_LEAST_S = 1.0  # time over which the brake measures at least: packets come in clumps
 SILENCE_S = 60.0  # a whole minute without a share: halve
 SILENCE_EXPECTED = 3.0  # but only where this many shares were due (P(none) = 5 %)
+EVIDENCE_S = 60.0  # of averages before their rate counts as known (12 shares: 29 % off)
 PEAK_PART = 256.0  # silence never goes below this part of the best rate known
 UNKNOWN_S = 90.0  # a device of which nothing at all is known gets this long to prove itself an ASIC ...
 UNKNOWN_DIFFICULTY = 0.0005  # ... then it is taken for an ESP32 (350 kH/s: 10 shares a minute)
@@ -154,6 +155,12 @@ def rate_of(pace: Pace, now_s: float) -> float:
     return pace.long / (1.0 - math.exp(-seconds / WINDOWS[1][0])) if seconds > 0 else 0.0
 
 
+def proved_rate(pace: Pace, now_s: float) -> float:
+    """rate_of, or 0.0 while it rests on too little to be told to anybody."""
+    enough = pace.proved and now_s - pace.since_s >= EVIDENCE_S
+    return rate_of(pace, now_s) if enough else 0.0
+
+
 def decide(pace: Pace, now_s: float, rules: Rules, bounds: Bounds) -> tuple[float, Why] | None:
     """The difficulty that the next job should carry and why, or None to leave it. Call after `observe` of the same
     moment; changes nothing.
@@ -238,9 +245,7 @@ def tick(pace: Pace, now_s: float, credited: float, rules: Rules, bounds: Bounds
     step = decide(pace, now_s, rules, bounds)
     if (pace.seen - pace.brake_seen) / pace.difficulty >= BRAKE_SHARES:
         pace.brake_s, pace.brake_seen = now_s, pace.seen
-    seconds = now_s - pace.since_s
-    if pace.proved and seconds * rules.goal >= 2 * BRAKE_SHARES:
-        pace.peak = max(pace.peak, rate_of(pace, now_s))
+    pace.peak = max(pace.peak, proved_rate(pace, now_s))
     return step
 
 

@@ -20,6 +20,7 @@ from pool.stratum.resume import LoadSession
 from pool.stratum.server import StratumServer
 from pool.stratum.session import Session
 from pool.stratum.supply import Supply
+from pool.stratum.takeover import Inheritance
 from rig.miner import Miner
 from rig.work import RigWork
 
@@ -108,6 +109,7 @@ async def running(
     stored: StoredSessions | None = None,
     load_session: LoadSession | None = None,
     handover_path: Path | None = None,
+    inherited: Inheritance | None = None,
     **changes: object,
 ) -> AsyncIterator[RigPool]:
     """`changes` are keys of [stratum]."""
@@ -121,6 +123,7 @@ async def running(
         )
         hub.memory.learn(stored.by_id.values(), complete=load_session is None)
         server = StratumServer(hub, ports, save_sessions=stored.save, handover_path=handover_path)
+        server.inherit(inherited)
         async with server:
             task = asyncio.create_task(server.run())
             try:
