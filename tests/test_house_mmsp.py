@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,11 @@ def test_a_second_run_on_an_unchanged_clone_installs_and_compiles_nothing(tmp_pa
     assert asked("run") == ["setup.py -q build_ext", "-m pool run"]
     (machine.clone / "pyproject.toml").write_text("y")
     assert asked("run") == ["-m pip install", "-m pool run"]
+
+
+def test_every_extra_that_mmsp_may_ask_for_is_declared() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {"postgres", "test", "go"} <= set(declared)
 
 
 def test_arguments_of_test_go_to_pytest_whole(tmp_path: Path) -> None:

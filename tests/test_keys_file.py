@@ -33,6 +33,7 @@ def test_what_is_signed_verifies_for_that_key_purpose_and_payload_alone(tmp_path
     assert not verify(keys.current.public_hex, "payout", b"share 5", signature)
     assert not verify(other.current.public_hex, "receipt", b"share 5", signature)
     assert not verify(keys.current.public_hex, "receip", b"t\0share 5", signature)
+    assert not verify(keys.current.public_hex, "receip", b"tshare 5", signature)
     assert not verify("zz", "receipt", b"share 5", signature)
     with pytest.raises(ValueError, match="without NUL"):
         keys.sign("re\0ceipt", b"")
