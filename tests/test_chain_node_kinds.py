@@ -7,7 +7,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -215,31 +214,31 @@ async def test_of_two_nodes_with_one_frozen_the_other_gives_work_and_the_end_is_
         node.thaw()
 
 
-def test_a_process_with_a_hanging_node_ends_when_told(node: NodeDaemon) -> None:  # noqa: F811
-    """asyncio's own threads are joined at exit; ours must not be."""
-    program = f"""
-        import asyncio, sys
-        from pool.chain.node import Nodes
-        from pool.chain.rpc import NodeAddress
-        from pool.chain.types import NETWORKS
-        async def main():
-            nodes = Nodes([NodeAddress({node.url!r}, {node.user!r}, {node.password!r})], NETWORKS["regtest"])
-            task = asyncio.create_task(nodes.nodes[0].best_block_hash(timeout_s=600))
-            await asyncio.sleep(0.3)
-            print("asked", task.done(), flush=True)
-        asyncio.run(main())
-    """
-    root = str(Path(__file__).resolve().parents[1])
-    node.freeze()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(program)],
-            env={**os.environ, "PYTHONPATH": root},
-            capture_output=True,
-            text=True,
-            timeout=20,
-        )
-    finally:
-        node.thaw()
-    assert done.stdout == "asked False\n"
+ASK = """
+import asyncio, sys
+from pool.chain.node import Nodes
+from pool.chain.rpc import NodeAddress
+from pool.chain.types import NETWORKS
+
+nodes = Nodes([NodeAddress(*sys.argv[1:4])], NETWORKS["regtest"])
+
+async def main():
+    task = asyncio.create_task(nodes.nodes[0].best_block_hash(timeout_s=600))
+    await asyncio.wait([task], timeout=float(sys.argv[4]))
+    print("answered", task.done(), flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_process_that_never_closed_its_nodes_ends_when_told(node: NodeDaemon, frozen: bool) -> None:  # noqa: F811
+    """asyncio's own threads are joined at exit; ours must not be, whether they wait for a node or for work."""
+    if frozen:
+        node.freeze()
+    arguments = [node.url, node.user, node.password, "0.3" if frozen else "20"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    command = [sys.executable, "-c", ASK, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=40)
+    assert done.stdout == f"answered {not frozen}\n"
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ from pool.chain.node import Nodes
 from pool.chain.rpc import NodeAddress
 from pool.chain.templates import Follower
 from pool.chain.types import NETWORKS, NodeState, Template, Tip
-from rig.fakenode import FakeNode, block_hash, hang, rpc_error, status
+from rig.fakenode import FakeNode, after, block_hash, hang, http, raw, rpc_error, status
 from rig.sink import QUICK, Sink, following
 
 REGTEST, MAINNET, SIGNET = NETWORKS["regtest"], NETWORKS["mainnet"], NETWORKS["signet"]
@@ -136,6 +136,19 @@ async def test_a_reorg_of_equal_height_is_seen_and_one_back_again() -> None:
         assert sink.state.ok
 
 
+async def test_a_late_word_of_an_old_block_is_not_announced() -> None:
+    async with FakeNode() as fake, following([address(fake)], REGTEST) as (_, sink):
+        await sink.until(well)
+        for name in ("a1", "a2"):
+            await sink.until_on(await fake.mine(name))
+        told = list(sink.tips)
+        old = f'{{"result": "{fake.branch[1]}", "error": null}}'.encode()
+        fake.faults["getbestblockhash"].append(raw(http(200, old)))
+        await wait_until(lambda: not fake.faults["getbestblockhash"])
+        await sink.until_on(await fake.mine("a3"))
+        assert sink.tips == [*told, fake.branch[-1]]
+
+
 async def test_a_reorg_to_a_shorter_branch_is_followed() -> None:
     async with FakeNode() as fake, following([address(fake)], REGTEST) as (_, sink):
         for name in ("a1", "a2", "a3"):
@@ -192,7 +205,7 @@ async def test_a_long_poll_that_answers_at_once_each_time_does_not_spin() -> Non
             count += 1
             fake.always.pop("getblocktemplate")
             fake.template = {"longpollid": f"new{count}"}
-            await fake._answer("getblocktemplate", [{"rules": ["segwit"]}], 1, writer)
+            await fake.answer("getblocktemplate", [{"rules": ["segwit"]}], 1, writer)
             fake.always["getblocktemplate"] = busy
 
         fake.always["getblocktemplate"] = busy
@@ -279,7 +292,9 @@ async def test_a_node_on_another_chain_is_not_mined_on() -> None:
 
 
 async def test_initial_block_download_is_told_and_no_work_is_made_of_it() -> None:
-    async with FakeNode(chain="main", ibd=True) as fake, following([address(fake)], MAINNET) as (_, sink):
+    fake = FakeNode(chain="main", ibd=True)
+    fake.faults["getblockchaininfo"].append(after(0.3, "getblockchaininfo"))  # the best block is known sooner
+    async with fake, following([address(fake)], MAINNET) as (_, sink):
         await sink.until(trouble("initial block download"))
         for i in range(3):
             await fake.mine(f"old{i}")
@@ -398,7 +413,7 @@ async def test_failing_over_never_stops_the_work() -> None:
 
 async def test_the_preferred_node_is_chosen_at_the_start_though_another_answers_sooner() -> None:
     async with FakeNode() as first, FakeNode() as second:
-        first.faults["getbestblockhash"].append(late)
+        first.faults["getbestblockhash"].append(after(0.2, "getbestblockhash"))
         async with following([address(first), address(second)], REGTEST) as (follower, sink):
             await sink.until(well)
             assert follower.following == follower.watches[0].name
@@ -458,11 +473,6 @@ async def test_a_sink_that_fails_takes_the_follower_down_with_it() -> None:
 class BrokenSink(Sink):
     def on_tip(self, tip: Tip) -> None:
         raise RuntimeError("desk is on fire")
-
-
-async def late(node: FakeNode, writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(0.2)
-    await node._answer("getbestblockhash", [], 1, writer)
 
 
 def longpolls(fake: FakeNode) -> int:

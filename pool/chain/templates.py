@@ -41,6 +41,7 @@ class Follower:
         self._held: Template | None = None  # arrived before its tip was announced
         self._template_s = float("-inf")  # when the last one was passed on
         self._asked_s = float("-inf")
+        self._asking = False
         self._races = 0
         self._longpoll_id = ""
         self._started_s = time.monotonic()
@@ -154,7 +155,7 @@ class Follower:
             headers=info.headers if info else 0,
             ibd=bool(info and info.ibd),
         )
-        if self.template is None:
+        if self.template is None and not self._asking:
             self._wanted.set()
         if changed:
             log.log(logging.WARNING if reason else logging.INFO, "work: %s", reason or f"following {name}")
@@ -199,12 +200,15 @@ class Follower:
 
     async def _ask(self, watch: NodeWatch) -> Template | None:
         """None when the node gave none (that is its trouble now), or when another node is followed meanwhile."""
+        self._asking = True
         try:
             return await self._unless_another_node(watch, "")
         except TemplateError as error:
             watch.set_fault("template", f"gives a template that must not be mined: {error}")
         except NodeError as error:
             watch.set_fault("template", f"gives no block template: {watch.words(error)}", self.pace.template_loss_s)
+        finally:
+            self._asking = False
         return None
 
     def _receive(self, watch: NodeWatch, template: Template) -> bool:

@@ -62,6 +62,16 @@ async def hang(node: FakeNode, writer: Writer) -> None:
     writer.close()
 
 
+def after(seconds: float, method: str) -> Fault:
+    """The honest answer to `method` (one without parameters), late."""
+
+    async def say(node: FakeNode, writer: Writer) -> None:
+        await asyncio.sleep(seconds)
+        await node.answer(method, [], 1, writer)
+
+    return say
+
+
 def drip(data: bytes, each_s: float) -> Fault:
     """One byte at a time: every time-out that starts anew with each byte is fooled."""
 
@@ -183,7 +193,7 @@ class FakeNode:
         elif fault := self._fault(method):
             await fault(self, writer)
         else:
-            await self._answer(method, params, question["id"], writer)
+            await self.answer(method, params, question["id"], writer)
         await writer.drain()
         return True
 
@@ -195,7 +205,7 @@ class FakeNode:
                 return self.always[key]
         return None
 
-    async def _answer(self, method: str, params: list[Any], number: object, writer: Writer) -> None:
+    async def answer(self, method: str, params: list[Any], number: object, writer: Writer) -> None:
         try:
             handler = getattr(self, "rpc_" + method, None)
             if handler is None:
