@@ -280,6 +280,23 @@ def test_bitaxe_reads_every_form_of_refusal() -> None:
     assert firmware.stats.accepted == 1
 
 
+def test_bitaxe_subscribes_to_extranonces_when_told_to() -> None:
+    firmware = make_firmware("bitaxe", Login("a", extranonce_subscribe=True))
+    firmware.connected()
+    said(firmware)
+    tell(firmware, id=3, result=True, error=None)
+    assert said(firmware)[-1] == b'{"id":5,"method":"mining.extranonce.subscribe","params":[]}\n'
+    firmware.reboot()
+    assert firmware.login.extranonce_subscribe
+
+
+@pytest.mark.parametrize("model", ["bitaxe-2.8", "luckyminer", "nerdminer", "cpuminer", "cgminer"])
+def test_set_extranonce_means_nothing_to_older_firmware(model: str) -> None:
+    firmware = entered(model)
+    tell(firmware, id=None, method="mining.set_extranonce", params=["ffffffff", 8])
+    assert firmware.session.extranonce1 == EXTRANONCE1
+
+
 # --- LuckyMiner
 
 
@@ -522,6 +539,15 @@ def test_cpuminer_sends_every_share_with_id_four_and_hangs_up_on_an_empty_line()
     assert all(line.endswith(b'"id":4}\n') for line in said(firmware))
     with pytest.raises(LinkDropped):
         firmware.hear(b"")
+
+
+def test_bfgminer_suggests_without_an_id() -> None:
+    firmware = make_firmware("bfgminer", Login("a", suggest=0.5))
+    firmware.connected()
+    tell(firmware, id=0, result=json.loads(subscribe_result(EXTRANONCE1, 8)), error=None)
+    said(firmware)
+    tell(firmware, id="auth", result=True, error=None)
+    assert said(firmware) == [b'{"id": null, "method": "mining.suggest_difficulty", "params": [0.5]}\n']
 
 
 def test_bfgminer_asks_for_a_jobs_transactions_and_takes_no_reply_to_a_request_without_id() -> None:

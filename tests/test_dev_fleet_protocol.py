@@ -250,13 +250,15 @@ async def test_a_fleet_shares_its_hashes_out_and_keeps_to_its_part_of_a_core() -
     async with MockPool() as pool:
         endpoint = Endpoint("127.0.0.1", pool.port)
         fleet = make_fleet(CLUB, endpoint, ["bc1qexample"], count=8, total_hs=400_000, pace=0.01, strict=True)
-        task = asyncio.create_task(fleet.run())
+        fleet.devices[0].limit_hs = 5000.0
+        task, begun = asyncio.create_task(fleet.run()), time.perf_counter()
         await asyncio.gather(*(asyncio.wait_for(device.up.wait(), 10) for device in fleet.devices))
         hashes, busy_s, start = fleet.stats().hashes, fleet.furnace.busy_s, time.perf_counter()
         await pool.until(lambda: sum(len(c.verdicts) for c in pool.connections) > 60, what="60 shares")
         seconds = time.perf_counter() - start
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        assert 0 < fleet.devices[0].firmware.stats.hashes <= 5000 * (time.perf_counter() - begun + 0.25)
         assert fleet.stats().hashes - hashes <= 400_000 * (seconds + 0.25)
         assert fleet.furnace.busy_s - busy_s <= 0.25 * seconds + 0.05
         summary = fleet.summary()

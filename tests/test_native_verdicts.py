@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from native.channel import Channel
 from native.sharelog import HEAD_SIZE, ROW_SIZE, Segment, ShareLog, segments
+from native.work import Job, JobTable
 from pool.records import ACCOUNT_ROW, BEST_ROW, SHARE_ROW, RowKind, Verdict
 from rig import reference
 from rig.reference_judge import BestBooked, Booked, ShareBooked
 from rig.traffic import EASIEST, USERS, Share, grind
-from rig.twins import Session, Twin, Twins
+from rig.twins import Session, Twin, Twins, vars_of
 
 SHARES = int(os.environ.get("VERDICT_SHARES", "20000"))
 SOAK_SHARES = int(os.environ.get("VERDICT_SOAK_SHARES", "1000000"))
@@ -244,6 +245,31 @@ def test_a_reorg_there_and_back_pays_no_share_twice(world: Twins) -> None:
     assert submit(world, twin, share) is Verdict.STALE
     world.set_tip(home)
     assert submit(world, twin, share) is Verdict.DUPLICATE
+
+
+def test_a_replay_after_a_restart_earns_nothing(world: Twins, tmp_path: Path) -> None:
+    """The log's hashes go back into a new process's job table; the same share, on the same job, is a duplicate."""
+    share, ref = true_share(world), world.refs[-1]
+    assert submit(world, world.twins[0], share) is Verdict.ACCEPTED
+    rows = [np.frombuffer(raw, SHARE_ROW)[0] for raw in rows_of(tmp_path) if raw[4] == RowKind.SHARE]
+    hashes = b"".join(bytes(row["hash_le"]) for row in rows)
+    (tmp_path / "later").mkdir()
+    with ShareLog(str(tmp_path / "later"), segment_bytes=1 << 20) as log:
+        jobs = JobTable(capacity=256, boot_s=1_750_000_000)
+        while jobs.next_id() < ref.job_id:
+            pass
+        jobs.set_tip(ref.prevhash)
+        jobs.publish(Job(**vars_of(ref)))
+        assert jobs.seen_load(ref.prevhash, hashes) == 1
+        assert jobs.seen_load(ref.prevhash, hashes) == 0
+        channel = Channel(jobs, log, world.extranonce1s[0], lambda found: None)
+        channel.authorize(USERS[0], 1, 2)
+        job = jobs.get(ref.job_id)
+        assert job is not None
+        channel.send_job(job, EASIEST, True)
+        assert channel.feed(world.writer.line(share, oddity=0, breakage=0), 1) is None
+        assert channel.counts[Verdict.DUPLICATE] == 1
+        assert log.seq == 0
 
 
 def test_a_job_sent_to_another_connection_only_is_not_known_here(world: Twins) -> None:

@@ -90,6 +90,8 @@ class Twin:
         assert channel.last_accepted_ns == ref.last_accepted_ns
         assert channel.last_submit_ns == ref.last_submit_ns
         assert channel.pending_in == len(self.partial)
+        assert channel.drain_counts() == channel.counts
+        assert not any(channel.drain_counts())
 
 
 class Twins:

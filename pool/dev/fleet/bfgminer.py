@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from native.difficulty import DIFFICULTY_1_TARGET
 from pool.dev.fleet.cgminer import Cgminer
-from pool.dev.fleet.firmware import LinkDropped, Say
+from pool.dev.fleet.firmware import LinkDropped, Say, number_json
 from pool.dev.fleet.job import MinerJob
 
 BDIFF_1_TARGET = 1 << 224
@@ -32,6 +32,10 @@ class Bfgminer(Cgminer):
         if isinstance(number, str) and number.startswith(("txlist", "xnsub")):
             return
         super().hear_result(message)
+
+    def suggest(self) -> None:
+        """Without id: it wants no reply."""
+        self.request("null", "mining.suggest_difficulty", [number_json(self.suggestion)])
 
     def hear_method(self, method: str, message: dict[str, object]) -> None:
         if self.step == "subscribe":

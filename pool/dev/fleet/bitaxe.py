@@ -46,10 +46,10 @@ class BitAxe(Firmware):
     filters_repeated_jobs: ClassVar[bool] = True
     mines_first_twice: ClassVar[bool] = True  # v2.15: the first extranonce2 after a subscribe is hashed twice
     half_limit: ClassVar[int | None] = COINBASE_HALF_LIMIT
+    knows_extensions: ClassVar[bool] = True  # set_extranonce, ping and get_version came with v2.9 to v2.13
 
-    def __init__(self, login: Login, *, extranonce_subscribe: bool = False) -> None:
+    def __init__(self, login: Login) -> None:
         super().__init__(login)
-        self.extranonce_subscribe = extranonce_subscribe
         self.reset()
 
     def reset(self) -> None:
@@ -118,7 +118,7 @@ class BitAxe(Firmware):
         if accepted and self.suggest_after_authorize:
             if self.suggestion:
                 self._setup("suggest")
-            if self.extranonce_subscribe:
+            if self.login.extranonce_subscribe:
                 self._setup("xnsub")
 
     def hear_difficulty(self, value: object) -> None:
@@ -128,7 +128,7 @@ class BitAxe(Firmware):
 
     def hear_extranonce(self, extranonce1: object, size: object) -> None:
         """Applied to the present job at once: a set_extranonce without a clean notify spoils everything until then."""
-        if isinstance(extranonce1, str) and isinstance(size, int):
+        if self.knows_extensions and isinstance(extranonce1, str) and isinstance(size, int):
             self.session.extranonce1 = bytes.fromhex(extranonce1)
             self.session.extranonce2_size = size
             self.repeat_first = self.mines_first_twice
@@ -138,6 +138,8 @@ class BitAxe(Firmware):
         id_json = str(id_value) if isinstance(id_value, int) else "-1"
         if method == "client.reconnect":
             raise LinkDropped("client.reconnect", 1.0)
+        if not self.knows_extensions:
+            return
         if method == "mining.ping":
             self.request(id_json, "pong", [])
         elif method == "client.get_version" and id_value is not None:
@@ -246,6 +248,7 @@ class BitAxe28(BitAxe):
     filters_repeated_jobs = False
     mines_first_twice = False
     half_limit = None
+    knows_extensions = False
     silence_s: float | None = 600.0
 
 

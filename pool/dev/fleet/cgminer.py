@@ -90,12 +90,15 @@ class Cgminer(Firmware):
             self.session.authorised = True
             self.step = "done"
             if self.suggestion:
-                self.request(self.new_id(), "mining.suggest_difficulty", [number_json(self.suggestion)])
+                self.suggest()
         elif json.dumps(message.get("id")) in self.session.pending:
             code, text = error or (0, str(message.get("reject-reason", "unknown")))
             self.answered(message, result is True, text, code)
         elif "result" in message and message.get("id") not in (0, 1, 2, 3):
             self.stats.untracked += 1
+
+    def suggest(self) -> None:
+        self.request(self.new_id(), "mining.suggest_difficulty", [number_json(self.suggestion)])
 
     def _subscribed(self, result: object, error: tuple[int, str] | None) -> None:
         good = isinstance(result, list) and len(result) >= 3 and error is None

@@ -45,6 +45,7 @@ class Login:
     password: str = "x"  # noqa: S105 - what every miner sends
     suggest: float | None = None  # None: the model's own default
     user_agent: str | None = None  # None: the model's own
+    extranonce_subscribe: bool = False  # an option of some firmware, off by default
     ticket: float = 0.0  # the chip reports nothing easier; 0: everything that meets the firmware's difficulty
 
 

@@ -51,9 +51,6 @@ class LuckyMiner(BitAxe22):
     def hear_other(self, method: str, message: dict[str, object]) -> None:
         """No handlers: reconnect, ping and show_message are not known."""
 
-    def hear_extranonce(self, extranonce1: object, size: object) -> None:
-        """Not known."""
-
     def too_many_branches(self) -> None:
         raise FirmwareCrash(self.model, "more than 32 branches")
 

@@ -32,9 +32,8 @@ class NerdQAxe(Firmware):
     retry_s = 10.0
     default_difficulty: ClassVar[float] = 8192.0
 
-    def __init__(self, login: Login, *, extranonce_subscribe: bool = False) -> None:
+    def __init__(self, login: Login) -> None:
         super().__init__(login)
-        self.extranonce_subscribe = extranonce_subscribe
         self.counter = 0  # never resets, not even with a new session
         self.unanswered_s = 0.0
         self.reset()
@@ -52,7 +51,7 @@ class NerdQAxe(Firmware):
         self.request(self.new_id(), "mining.configure", [["version-rolling"], mask])
         self.request(self.new_id(), "mining.authorize", [self.login.user, self.login.password])
         self.request(self.new_id(), "mining.suggest_difficulty", [number_json(self.suggestion)])
-        if self.extranonce_subscribe:
+        if self.login.extranonce_subscribe:
             self.request(self.new_id(), "mining.extranonce.subscribe", [])
 
     # --- hearing
