@@ -189,7 +189,8 @@ def test_random_bytes_never_do_more_than_raise_a_wire_error(raw: bytes) -> None:
 @pytest.mark.parametrize(
     ("height", "script_hex"),
     [(0, "00"), (1, "51"), (16, "60"), (17, "0111"), (127, "017f"), (128, "028000"), (255, "02ff00"), (256, "020001"),
-     (32_767, "02ff7f"), (32_768, "03008000"), (951_658, "036a850e"), (8_388_607, "03ffff7f"), (8_388_608, "0400008000")],
+     (32_767, "02ff7f"), (32_768, "03008000"), (951_658, "036a850e"), (8_388_607, "03ffff7f"),
+     (8_388_608, "0400008000")],
 )  # fmt: skip
 def test_heights_are_pushed_in_the_shortest_form(height: int, script_hex: str) -> None:
     assert push_number(height).hex() == script_hex

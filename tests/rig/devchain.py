@@ -49,6 +49,7 @@ ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"  # the key of BIP173's 
 SCRIPT = bytes.fromhex("0014751e76e8199196d454941c45d1b3a323f1433bd6")
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 30.0
+IDLE_S = 20.0
 
 
 class Rpc:
@@ -58,11 +59,15 @@ class Rpc:
         self.url, self.user, self.password = url, user, password
         parts = urlsplit(url)
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+        self._used_s = time.monotonic()
         token = base64.b64encode(f"{user}:{password}".encode()).decode()
         self.headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
 
     def post(self, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
         """Raw exchange: (HTTP status, body)."""
+        if time.monotonic() - self._used_s > IDLE_S:
+            self._connection.close()  # as good clients do: the node hangs up on the idle after 30 s
+        self._used_s = time.monotonic()
         try:
             self._connection.request("POST", "/", body, dict(self.headers if headers is None else headers))
             response = self._connection.getresponse()
@@ -87,8 +92,8 @@ class Rpc:
 class RunningChain:
     """One devchain process: start, kill -9, start again on the same folder; ports stay the same over restarts."""
 
-    def __init__(self, datadir: Path, mode: str = "strict", *, mempool: int = 0) -> None:
-        self.datadir, self.mode, self.mempool = datadir, mode, mempool
+    def __init__(self, datadir: Path, mode: str = "strict", *, mempool: int = 0, spacing_s: float = 20) -> None:
+        self.datadir, self.mode, self.mempool, self.spacing_s = datadir, mode, mempool, spacing_s
         self.url = self.user = self.password = self.zmq = ""
         self._port = self._zmq_port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -112,6 +117,7 @@ class RunningChain:
         ready.unlink(missing_ok=True)
         command = [sys.executable, "-m", "pool.dev.devchain", "--mode", self.mode, "--datadir", str(self.datadir)]
         command += ["--rpcport", str(self._port), "--zmqport", str(self._zmq_port), "--mempool", str(self.mempool)]
+        command += ["--spacing", str(self.spacing_s)]
         command += ["--ready-file", str(ready), "--with-parent"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with (self.datadir / "stderr.log").open("ab") as log:
@@ -200,9 +206,9 @@ class Subscription:
 
 
 @contextlib.contextmanager
-def devchain(datadir: Path, mode: str = "strict", *, mempool: int = 0) -> Iterator[RunningChain]:
+def devchain(datadir: Path, mode: str = "strict", *, mempool: int = 0, spacing_s: float = 20) -> Iterator[RunningChain]:
     """A running development chain."""
-    chain = RunningChain(datadir, mode, mempool=mempool)
+    chain = RunningChain(datadir, mode, mempool=mempool, spacing_s=spacing_s)
     chain.start()
     try:
         yield chain
@@ -253,16 +259,16 @@ class Draft:
         stacks = [self.witness] if self.witness else []
         return parse_tx(pack_tx(2, [TxIn(NULL_OUTPOINT, words, 0xFFFFFFFE)], outs, stacks, self.locktime))
 
-    def solve(self, *, good: bool = True) -> bytes:
-        """The block with a nonce that meets its nBits (or, not `good`, one that does not)."""
+    def solve(self, *, good: bool = True, tries: int = 1 << 32) -> bytes:
+        """The block with a nonce that meets its nBits (not `good`: one that does not); RuntimeError after `tries`."""
         body = [self.coinbase().raw, *self.txs] if self.body is None else self.body
         root = self.root or merkle_root([parse_tx(tx).txid for tx in body])
         target = target_of_nbits(self.nbits)
-        for nonce in range(1 << 32):
+        for nonce in range(tries):
             header = pack_header(self.version, self.prev, root, self.time_s, self.nbits, nonce)
             if (int.from_bytes(sha256d(header), "little") <= target) is good:
                 return pack_block(header, body)
-        raise RuntimeError("no nonce")
+        raise RuntimeError(f"no nonce in {tries} meets {self.nbits:08x}")
 
 
 def build(template: Mapping[str, Any], **parts: Any) -> bytes:

@@ -143,8 +143,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         check_settings(options.network)
         check_ports(options.rpcport, options.zmqport)
-        if not 1 <= options.spacing <= 3600:
-            raise Refused(f"--spacing {options.spacing} is not within 1..3600 seconds")
+        if not 0.1 <= options.spacing <= 3600:
+            raise Refused(f"--spacing {options.spacing} is not within 0.1..3600 seconds")
         options.datadir.mkdir(parents=True, exist_ok=True)
         check_datadir(options.datadir, options.mode)
         lock = take_lock(options.datadir)

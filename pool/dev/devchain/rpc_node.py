@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from pool.dev.devchain.rpcbase import INVALID_PARAMETER, METHOD_NOT_FOUND, Methods, RpcFault, want
+from pool.dev.devchain.rpcbase import INVALID_PARAMETER, Methods, RpcFault, want
 from pool.dev.devchain.rules import LABEL, WARNING
 from pool.dev.devchain.template import Json
 
@@ -94,7 +94,7 @@ class NodeMethods(Methods):
             )
         name = want(command, str)
         if name not in lines:
-            raise RpcFault(METHOD_NOT_FOUND, f"help: unknown command: {name}")
+            return f"help: unknown command: {name}"
         return f"{name}: {lines[name]}"
 
     async def stop(self) -> Json:
