@@ -101,6 +101,10 @@ class Sessions:
         """The session of that id, or the newest of that device. StoreUnavailableError."""
         return await self._store.read(load_session, key)
 
+    async def recent_sessions(self, limit: int) -> list[SavedSession]:
+        """The newest `limit` sessions, oldest first: what a starting pool keeps in memory. StoreUnavailableError."""
+        return await self._store.read(recent_sessions, limit)
+
     async def save_sessions(self, saved: Sequence[SavedSession]) -> None:
         """Keep them, with accounts and workers; an older save never overwrites a newer one. StoreUnavailableError."""
         if saved:
@@ -129,6 +133,11 @@ def load_session(connection: Connection, key: SessionKey) -> SavedSession | None
         query = query.order_by(sessions.c.saved_at_s.desc(), sessions.c.session_id).limit(1)
     row = connection.execute(query).one_or_none()
     return None if row is None else SavedSession(**row._asdict())
+
+
+def recent_sessions(connection: Connection, limit: int) -> list[SavedSession]:
+    query = _saved_sessions().order_by(sessions.c.saved_at_s.desc(), sessions.c.session_id).limit(limit)
+    return [SavedSession(**row._asdict()) for row in connection.execute(query)][::-1]
 
 
 def _saved_sessions() -> Select[tuple[str, str, str, str, str, float, int, float, float, int]]:

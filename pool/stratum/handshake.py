@@ -208,6 +208,7 @@ def _accept(session: Session, request: Request, user: str, identity: Identity, o
         session.link.close()
         return
     channel.authorize(raw, account_id, worker_id)
+    hub.names[account_id, worker_id] = identity  # as many as the log's epoch has workers
     first = session.identity is None
     if first:
         session.identity, session.account = identity, identity.account

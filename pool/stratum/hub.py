@@ -12,6 +12,7 @@ from native.channel import Found
 from native.sharelog import ShareLog
 from native.work import Job, JobTable
 from pool.config import StratumSection, VardiffSection
+from pool.records import Identity
 from pool.stratum.extranonce import Extranonces
 from pool.stratum.limits import Door
 from pool.stratum.resume import LoadSession, Memory
@@ -91,6 +92,7 @@ class Hub:
     sessions: dict[Session, None] = field(default_factory=dict)  # in order of arrival
     by_id: dict[str, Session] = field(default_factory=dict)  # live owner of each session id
     dirty: dict[Session, None] = field(default_factory=dict)  # changed since they were last stored
+    names: dict[tuple[int, int], Identity] = field(default_factory=dict)  # by the share log's account and worker ids
     network_difficulty: float = 0.0  # of the newest job; 0.0 before there was one
     totals: Totals = field(default_factory=Totals)
     session_number: int = 0
@@ -132,3 +134,15 @@ def make_hub(
         monotonic=monotonic,
         time_ns=time_ns,
     )
+
+
+def ports_of(settings: StratumSection, mode: str) -> list[Port]:
+    """The listening ports of a configuration; `mode` is whom their coinbases pay."""
+    ports = [Port("main", settings.port, mode)]
+    if settings.high_difficulty_port:
+        ports.append(Port("high", settings.high_difficulty_port, mode, settings.high_difficulty_start))
+    if settings.nerdminer_port:
+        ports.append(Port("nerdminer", settings.nerdminer_port, mode))
+    if settings.tls_port:
+        ports.append(Port("tls", settings.tls_port, mode, tls_only=True))
+    return ports

@@ -1,0 +1,297 @@
+"""How the rooms of a mining pool hang together: opened in order, each given what it needs as a plain object or
+callable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from native.channel import Found
+from native.sharelog import LogFull, ShareLog
+from pool.address import parse_address
+from pool.chain.blocks import BlockReport, Blocks, BlockState
+from pool.chain.descriptors import parse_descriptor
+from pool.chain.jobs import JobTag
+from pool.chain.node import Nodes
+from pool.chain.rpc import NodeAddress
+from pool.chain.templates import Follower
+from pool.chain.types import NETWORKS, Network
+from pool.chain.work import Payees, WorkDesk
+from pool.commands.replay import credited_on
+from pool.config import Config, NodeSection
+from pool.dev.devchain import DevChain
+from pool.dev.fleet.users import dev_users
+from pool.keys import Keys
+from pool.lifecycle import House
+from pool.records import BlockFound, Identity
+from pool.store import Sessions, Store
+from pool.stratum import takeover
+from pool.stratum.hub import Hub, make_hub, ports_of
+from pool.stratum.resume import REMEMBERED_AT_MOST
+from pool.stratum.server import StratumServer
+
+log = logging.getLogger(__name__)
+
+FORGET_SESSIONS_S = 90 * 86_400
+FIRST_WORK_S = 30.0  # longest that a new process waits for work before it asks the old one to go
+LET_GO_S = 60.0
+PREPARE_S = 1.0
+COMPLAIN_S = 60.0
+
+
+@dataclass(slots=True)
+class Pool:
+    """The open rooms, as the live line and tests look at them."""
+
+    config: Config
+    network: Network
+    store: Store
+    keys: Keys
+    nodes: Nodes
+    follower: Follower
+    desk: WorkDesk
+    blocks: Blocks
+    share_log: ShareLog
+    hub: Hub
+    server: StratumServer
+
+    def port(self, name: str = "main") -> int:
+        return next(one.number for one in self.server.listeners if one.port.name == name)
+
+
+async def open_pool(house: House, config: Config) -> Pool:
+    """Keys, store, nodes, templates, found blocks, share log, stratum. Closed in reverse by the house."""
+    keys = Keys.open(config.keys.directory, int(time.time()))
+    store = await house.open("store", Store(config.store.url.reveal()))
+    network, sections = await _chain(house, config)
+    nodes = await house.open("nodes", Nodes([NodeAddress.from_config(one) for one in sections], network))
+    reports = _Reports()
+    blocks = Blocks(config.pool.data_dir / "blocks", nodes, network, reports)
+    payees = Payees(pool_script=payout_script(config, network, blocks))
+    desk = WorkDesk.from_config(network, payees, config.coinbase, config.stratum)
+    follower = Follower(nodes, desk)
+    reports.look = follower.look
+    house.background("blocks", blocks.run())
+    house.background("templates", follower.run())
+    house.background("work", desk.run())
+
+    # Two processes must not write one share log: the old one is asked to go when only that is missing.
+    handover_path = config.pool.data_dir / "stratum.sock"
+    heir = await _ask_old_process(desk, handover_path)
+    last_step = await house.open("handover", _last_step())
+    share_log = await house.open("share log", _share_log(config, heir))
+    house.background("share log upkeep", _prepare(share_log))
+
+    sessions = Sessions(store)
+    found = _FoundBlocks(share_log, blocks)
+    hub = make_hub(
+        config.stratum,
+        config.vardiff,
+        network.address_network,
+        desk,
+        share_log,
+        found,
+        load_session=sessions.load_session,
+    )
+    found.names = hub.names
+    await sessions.forget_sessions(int(time.time()) - FORGET_SESSIONS_S)
+    recent = await sessions.recent_sessions(REMEMBERED_AT_MOST)
+    hub.memory.learn(recent, complete=len(recent) < REMEMBERED_AT_MOST)
+    _note_tips(house, desk, share_log, config.sharelog.directory)
+    server = StratumServer(
+        hub,
+        ports_of(config.stratum, config.coinbase.mode),
+        save_sessions=sessions.save_sessions,
+        handover_path=handover_path,
+        language=config.pool.language,
+    )
+    server.inherit(heir)
+    last_step.append(server.let_go)
+    await house.open("stratum", server)
+    house.background("stratum clock", server.run())
+    house.background("handover watch", _stop_when_taken_over(house, server))
+    house.on_hangup(server.reload_tls)
+    return Pool(config, network, store, keys, nodes, follower, desk, blocks, share_log, hub, server)
+
+
+# --- chain
+
+
+async def _chain(house: House, config: Config) -> tuple[Network, Sequence[NodeSection]]:
+    """The network, and the nodes to follow: the configured ones, else the embedded development chain."""
+    if config.pool.network != "dev":
+        return NETWORKS[config.pool.network], config.node
+    if config.node:
+        return NETWORKS["regtest"], config.node
+    dev = config.dev
+    chain = await house.open(
+        "development chain",
+        DevChain(
+            dev.chain_mode,
+            config.pool.data_dir / "devchain",
+            rpcport=dev.rpc_port,
+            zmqport=dev.zmq_port,
+            spacing_s=dev.block_interval_s,
+        ),
+    )
+    network = NETWORKS["demo" if dev.chain_mode == "demo" else "regtest"]
+    node = NodeSection(url=chain.url, cookie_file=chain.cookie_file, zmq_hashblock=chain.zmq)
+    return network, (node,)
+
+
+def payout_script(config: Config, network: Network, blocks: Blocks) -> Callable[[], bytes]:
+    """Where the pool's part of a block goes: a fixed address, a fresh one per found block, or on the development chain
+    one that nobody has a key to."""
+    coinbase, address_network = config.coinbase, network.address_network
+    if coinbase.payout_descriptor:
+        descriptor = parse_descriptor(coinbase.payout_descriptor, address_network)
+        return lambda: descriptor.script(blocks.found_ever)
+    address = coinbase.payout_address or dev_users(1)[0]
+    script = parse_address(address, address_network).script
+    return lambda: script
+
+
+class _Reports:
+    """Hears of each change of a found block. When a node took one of ours, the tip is looked at: our miners move on at
+    once."""
+
+    def __init__(self) -> None:
+        self.look: Callable[[], None] = lambda: None
+
+    def __call__(self, report: BlockReport) -> None:
+        words = report.reason or ", ".join(report.held_by)
+        log.info("block %d %s: %s (%s)", report.found.height, report.hash_hex, report.state, words)
+        if report.state is BlockState.HELD:
+            self.look()
+
+
+class _FoundBlocks:
+    """A share that meets the network's target, from the channel to disk and nodes. Called before the share's answer."""
+
+    def __init__(self, share_log: ShareLog, blocks: Blocks) -> None:
+        self._log, self._blocks = share_log, blocks
+        self.names: dict[tuple[int, int], Identity] = {}
+        self.count = 0
+
+    def __call__(self, found: Found) -> None:
+        self.count += 1
+        job = found.job
+        try:
+            seq = self._log.block(found.header, job.height, found.account, found.worker, found.now_ns)
+        except LogFull:
+            seq = self._log.seq  # the block goes out all the same
+        who = self.names.get((found.account, found.worker), Identity("", "", "address"))
+        tag = job.tag
+        assert isinstance(tag, JobTag)
+        self._blocks.submit(
+            BlockFound(
+                block=found.block(),
+                hash_hex=found.hash_le[::-1].hex(),
+                prevhash_hex=job.prevhash[::-1].hex(),
+                height=job.height,
+                coinbase_value_sat=tag.prepared.template.coinbase_value_sat,
+                account=who.account,
+                worker=who.worker,
+                stale=found.stale,
+                found_at_ns=found.now_ns,
+                epoch=self._log.epoch,
+                seq=seq,
+            )
+        )
+
+
+# --- share log
+
+
+@asynccontextmanager
+async def _share_log(config: Config, heir: takeover.Inheritance | None) -> AsyncIterator[ShareLog]:
+    """The share log, once an old process has let go of it. OSError when another one writes it or the disk refuses."""
+    if heir is not None:
+        await asyncio.to_thread(heir.wait, LET_GO_S)
+    directory = config.sharelog.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        share_log = ShareLog(str(directory), segment_bytes=config.sharelog.segment_mib << 20)
+    except BlockingIOError:
+        raise OSError(f"the share log {directory} is being written by another pool process") from None
+    with share_log:
+        yield share_log
+
+
+async def _prepare(share_log: ShareLog) -> None:
+    """Each second: what is new to the disk, and room for what comes. A disk that refuses is told once a minute."""
+    told_s = float("-inf")
+    while True:
+        await asyncio.sleep(PREPARE_S)
+        try:
+            await asyncio.to_thread(share_log.prepare)
+        except OSError as error:
+            if time.monotonic() - told_s >= COMPLAIN_S:
+                told_s = time.monotonic()
+                log.error("the share log cannot be kept: %s; shares are refused when it is full", error)
+
+
+def _note_tips(house: House, desk: WorkDesk, share_log: ShareLog, directory: Path) -> None:
+    """A TIP row whenever the previous block changes; at the first one, what earlier processes credited on it."""
+    remembered = False
+
+    def on_work(new_block: bool) -> None:
+        nonlocal remembered
+        job = desk.job_for("ledger", "") if new_block and not house.stop.is_set() else None
+        if job is None:
+            return
+        if not remembered:
+            remembered = True
+            count = desk.jobs.seen_load(job.prevhash, credited_on(directory, job.prevhash, share_log.epoch))
+            log.info("%d shares of the present block are remembered", count)
+        try:
+            share_log.tip(job.prevhash, job.height, job.nbits, time.time_ns())
+        except LogFull:
+            log.error("the share log is full: no TIP row for height %d", job.height)
+
+    desk.listen(on_work)
+    on_work(True)
+
+
+# --- hand-over
+
+
+async def _ask_old_process(desk: WorkDesk, path: Path) -> takeover.Inheritance | None:
+    """When a pool runs here already: wait until there is work, then take its sockets."""
+    if not await asyncio.to_thread(path.exists):
+        return None
+    published = asyncio.Event()
+    desk.listen(lambda _new_block: published.set())
+    try:
+        async with asyncio.timeout(FIRST_WORK_S):
+            if not desk.state.ok:
+                await published.wait()
+    except TimeoutError:
+        log.warning("no work after %g s (%s), going on without", FIRST_WORK_S, desk.state.reason)
+    heir = await asyncio.to_thread(takeover.ask, path)
+    if heir is not None:
+        log.info("taking over from the running pool: %s", ", ".join(heir.sockets))
+    return heir
+
+
+@asynccontextmanager
+async def _last_step() -> AsyncIterator[list[Callable[[], None]]]:
+    """What has to happen after the share log was closed."""
+    steps: list[Callable[[], None]] = []
+    try:
+        yield steps
+    finally:
+        for step in steps:
+            step()
+
+
+async def _stop_when_taken_over(house: House, server: StratumServer) -> None:
+    await server.taken_over.wait()
+    house.stop.set()
+    await asyncio.Event().wait()  # until the house cancels us: ending by itself would count as a failure
