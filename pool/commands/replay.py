@@ -30,7 +30,7 @@ def credited_on(directory: Path, prevhash: bytes, own_epoch: int) -> bytes:
             continue
         shares = rows[rows["kind"] == RowKind.SHARE]
         # Compared as numbers: numpy compares raw bytes element by element in Python.
-        tails = np.ascontiguousarray(shares["prevhash_tail"]).view("<u8")
+        tails = np.ascontiguousarray(shares["prevhash_head"]).view("<u8")
         on_tip = shares["hash_le"][tails == int.from_bytes(prevhash[:8], "little")]
         found.append(on_tip.tobytes())
         if int(rows["time_ns"][0]) < oldest_ns:
