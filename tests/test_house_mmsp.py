@@ -157,12 +157,12 @@ def test_a_second_run_on_an_unchanged_clone_installs_and_compiles_nothing(tmp_pa
         return [" ".join(line) for line in lines if line[:1] in (["-m"], ["setup.py"])]
 
     first = asked("run")
-    assert first == ["-m pip install", "setup.py -q build_ext", "-m pool run"]
+    assert first == ["-m pip install", "-m pip install", "setup.py -q build_ext", "-m pool run"]
     assert asked("run") == ["-m pool run"]
     (machine.clone / "native" / "a.pyx").write_text("y")
     assert asked("run") == ["setup.py -q build_ext", "-m pool run"]
     (machine.clone / "pyproject.toml").write_text("y")
-    assert asked("run") == ["-m pip install", "-m pool run"]
+    assert asked("run") == ["-m pip install", "-m pip install", "-m pool run"]
 
 
 def test_every_extra_that_mmsp_may_ask_for_is_declared() -> None:
