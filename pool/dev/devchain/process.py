@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -94,7 +95,8 @@ class DevChain:
             await self.kill()
             raise
         self._read(ready)
-        self._log = asyncio.create_task(self._drain())
+        if self._process.stderr is not None:
+            self._log = asyncio.create_task(_pass_on(self._process.stderr))
 
     def _prepare(self) -> Path:
         """Make the data folder; where the child is to say that it is ready."""
@@ -119,14 +121,6 @@ class DevChain:
                     words.decode(errors="replace").strip() or f"devchain ended with {process.returncode}"
                 )
             await asyncio.sleep(_POLL_S)
-
-    async def _drain(self) -> None:
-        """Pass the child's words on to our standard error, so that its pipe never fills."""
-        process = self._process
-        assert process is not None
-        assert process.stderr is not None
-        async for line in process.stderr:
-            sys.stderr.write(line.decode(errors="replace"))
 
     async def kill(self) -> None:
         """kill -9, as a power cut would."""
@@ -165,7 +159,8 @@ class DevChain:
     async def call(self, method: str, *params: object, timeout_s: float = 30.0) -> object:
         """One RPC; the result, or RpcError."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(auth=aiohttp.BasicAuth(self.user, self.password))
+            token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+            self._session = aiohttp.ClientSession(headers={"Authorization": f"Basic {token}"})
         body = {"jsonrpc": "1.0", "id": 0, "method": method, "params": list(params)}
         async with self._session.post(self.url, json=body, timeout=aiohttp.ClientTimeout(timeout_s)) as response:
             answer = await response.json(content_type=None)
@@ -173,6 +168,12 @@ class DevChain:
             raise RpcError(answer["error"]["code"], answer["error"]["message"])
         result: object = answer["result"]
         return result
+
+
+async def _pass_on(words: asyncio.StreamReader) -> None:
+    """Put the child's words on our standard error, so that its pipe never fills."""
+    async for line in words:
+        sys.stderr.write(line.decode(errors="replace"))
 
 
 def _there(path: Path) -> bool:

@@ -15,7 +15,11 @@ class Publisher:
         self._socket = self._context.socket(zmq.PUB)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
-        self._socket.bind(f"tcp://127.0.0.1:{port or '*'}")
+        try:
+            self._socket.bind(f"tcp://127.0.0.1:{port or '*'}")
+        except zmq.ZMQError as error:
+            self.close()
+            raise OSError(f"ZMQ port {port}: {error}") from error
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._sequence = 0
         self.muted = False
