@@ -28,7 +28,7 @@ def test_version_bits_count_up_inside_the_mask() -> None:
 
 def test_bitaxe_counts_extranonce2_from_zero_on_each_notify_in_little_endian() -> None:
     firmware = entered("bitaxe")
-    firmware.mines_first_twice = False  # type: ignore[attr-defined, misc]
+    firmware.mines_first_twice = False  # type: ignore[attr-defined]
     firmware.repeat_first = False  # type: ignore[attr-defined]
     difficulty(firmware, EASY)
     for number in (1, 2):

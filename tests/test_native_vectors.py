@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from native import difficulty, hashing
 from rig import reference
 from rig.arithmetic import Arithmetic, JobFace, Native, Oracle
 from rig.reference_tx import transactions_of
@@ -80,8 +81,6 @@ def test_the_260_byte_coinbase_of_t2_as_a_job_gives_its_header(arithmetic: Arith
 
 
 def test_the_midstate_of_a_header_is_the_one_an_asic_is_given() -> None:
-    from native import hashing
-
     first64 = header_of(WORKED["midstate"])[:64]
     assert hashing.midstate(first64).hex() == WORKED["midstate"]["midstate"]
 
@@ -190,20 +189,18 @@ def test_branches_fold_to_the_root_of_the_whole_tree(count: int, arithmetic: Ari
 
 @given(st.floats(min_value=2.0**-20, max_value=1e18))
 def test_native_targets_equal_the_exact_rational_for_any_double(difficulty: float) -> None:
-    from native import difficulty as native
-
     target = reference.target_of_difficulty(difficulty)
-    assert native.target_of_difficulty(difficulty) == target
-    assert native.work_of_target(target) == reference.work_of_target(target)
-    assert native.difficulty_of_target(target) == reference.difficulty_of_target(target)
+    assert Native().target_of_difficulty(difficulty) == target
+    assert Native().work_of_target(target) == reference.work_of_target(target)
+    assert Native().difficulty_of_target(target) == reference.difficulty_of_target(target)
 
 
 @given(st.floats())
 def test_an_impossible_difficulty_is_refused_by_both(difficulty: float) -> None:
     if math.isfinite(difficulty) and difficulty >= 2.0**-20:
         return
-    native = Native()
-    for arithmetic in (Oracle(), native):
+    both: tuple[Arithmetic, ...] = (Oracle(), Native())
+    for arithmetic in both:
         with pytest.raises(ValueError, match=r".+"):
             arithmetic.target_of_difficulty(difficulty)
 
@@ -224,7 +221,8 @@ near_range = st.tuples(st.integers(0, 36), st.integers(0, 2**24 - 1)).map(lambda
 @given(st.integers(min_value=0, max_value=2**32 - 1) | near_range)
 def test_every_nbits_reads_alike_or_is_refused_alike(nbits: int) -> None:
     outcomes: list[int | None] = []
-    for arithmetic in (Oracle(), Native()):
+    both: tuple[Arithmetic, ...] = (Oracle(), Native())
+    for arithmetic in both:
         try:
             outcomes.append(arithmetic.target_of_nbits(nbits))
         except ValueError:
@@ -234,15 +232,11 @@ def test_every_nbits_reads_alike_or_is_refused_alike(nbits: int) -> None:
 
 @given(st.integers(0, 2**256 - 1), st.integers(-1, 1))
 def test_a_hash_equal_to_the_target_meets_it_and_one_above_does_not(target: int, offset: int) -> None:
-    from native import difficulty
-
     value = min(max(target + offset, 0), 2**256 - 1)
     assert difficulty.meets(value.to_bytes(32, "little"), target) == (value <= target)
 
 
 @given(st.binary(max_size=400))
 def test_native_hashes_any_length_as_hashlib_does(data: bytes) -> None:
-    from native import hashing
-
     assert hashing.sha256(data) == hashlib.sha256(data).digest()
     assert hashing.sha256d(data) == reference.sha256d(data)

@@ -333,7 +333,6 @@ def test_a_full_log_answers_no_share_true_and_takes_it_once_there_is_room(tmp_pa
         assert log.refused >= len(refused)
         log.prepare()
         twins.pool.room = None
-        assert not log.full
         assert submit(twins, twin, refused[0]) is Verdict.ACCEPTED
         assert submit(twins, twin, refused[0]) is Verdict.DUPLICATE
         twin.compare()

@@ -18,12 +18,15 @@ import pytest
 from pool.config import VardiffSection
 from pool.dev.fleet.bitaxe import BitAxe
 from pool.dev.fleet.device import Device, Endpoint
+from pool.dev.fleet.fallback import FallbackDevice, probe
 from pool.dev.fleet.firmware import Login
 from pool.dev.fleet.fleet import Fleet, Furnace, make_fleet
 from pool.dev.fleet.job import MinerJob
 from pool.dev.fleet.models import MODELS
 from pool.records import SHARE_ROW, RowKind, Verdict
+from pool.stratum.hub import Port
 from pool.stratum.vardiff import Why
+from rig.mockpool import MockPool
 from rig.stratum import ADDRESS, ADDRESS_2, RigPool, running
 
 SECONDS = float(os.environ.get("NO_FALSE_REJECTS_S", "8"))
@@ -95,19 +98,27 @@ async def mine_for(fleet: Fleet, pool: RigPool, rng: random.Random, seconds: flo
         fleet.furnace.total_hs = 1e-9  # no new shares
         async with asyncio.timeout(20):
             for device in fleet.devices:
-                await heard(device, lambda device=device: not device.firmware.unanswered)
+                await heard(device, settled)
             pool.work.refresh()  # settles what was called stale at the very end
             for device in fleet.devices:
-                await heard(device, lambda device=device: not device.firmware.session.doubtful)
+                await heard(device, explained)
     finally:
         for task in (running_fleet, troubles):
             task.cancel()
         await asyncio.gather(running_fleet, troubles, return_exceptions=True)
 
 
-async def heard(device: Device, true: Callable[[], bool]) -> None:
+def settled(device: Device) -> bool:
+    return device.firmware.unanswered == 0
+
+
+def explained(device: Device) -> bool:
+    return not device.firmware.session.doubtful
+
+
+async def heard(device: Device, true: Callable[[Device], bool]) -> None:
     """Wait until something the device hears makes it true, or it is not connected any more."""
-    while device.mining and not true():
+    while device.mining and not true(device):
         device.heard.clear()
         await device.heard.wait()
 
@@ -169,6 +180,42 @@ async def test_nor_when_connections_end_and_devices_come_back(tmp_path: Path, rn
         fleet = a_fleet(pool)
         await mine_for(fleet, pool, rng, SECONDS, hang_up=True)
         check(fleet, pool, hang_up=True)
+
+
+async def test_a_bitaxe_comes_home_from_its_fallback_pool_and_mines_here_again(tmp_path: Path) -> None:
+    async with MockPool() as away:
+        closed = MockPool()  # only to know a port that nobody listens on
+        await closed.open()
+        await closed.shut()
+        firmware = BitAxe(Login(f"{ADDRESS}.axe", suggest=EASIEST))
+        here, there = Endpoint("127.0.0.1", closed.port), Endpoint("127.0.0.1", away.port)
+        device = FallbackDevice(firmware, here, there, pace=0.002)
+        task = asyncio.create_task(device.run())
+        try:
+            await away.connection()
+            assert not device.at_home
+            async with running(tmp_path / "log", vardiff=VARDIFF, ports=(Port("main", closed.port),)) as pool:
+                await pool.until(lambda: device.at_home and device.mining, 10, "the device to come home")
+                assert device.probes_answered == 1
+                while firmware.stats.accepted == 0:
+                    device.mine(8192)
+                    await asyncio.sleep(0)
+                assert pool.hub.totals.dropped == 0
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_hundred_probes_are_answered_and_none_is_punished(tmp_path: Path) -> None:
+    async with running(tmp_path / "log", vardiff=VARDIFF) as pool:
+        endpoint = Endpoint("127.0.0.1", pool.port())
+        for _ in range(100):
+            assert await probe(endpoint, "bitaxe/BM1370/v2.15.0", f"{ADDRESS}.axe", "x")
+        miner = await pool.connect()
+        await miner.enter(f"{ADDRESS}.axe")
+        assert (await miner.submit(miner.share()))["result"] is True
+        await miner.close()
+        assert pool.hub.totals.refused == pool.hub.totals.dropped == 0
 
 
 @pytest.mark.soak

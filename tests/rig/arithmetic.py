@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+from native import difficulty as native_difficulty
+from native import hashing, work
 from rig import reference
 
 
@@ -28,45 +30,83 @@ class Arithmetic(Protocol):
     def target_of_nbits(self, nbits: int) -> int: ...
     def nbits_of_target(self, target: int) -> int: ...
     def work_of_target(self, target: int) -> int: ...
-    def job(self, **fields: object) -> JobFace: ...
+    def job(self, **fields: Any) -> JobFace: ...
 
 
 class Oracle:
-    name = "oracle"
-    sha256d = staticmethod(reference.sha256d)
-    merkle_root = staticmethod(reference.merkle_root)
-    merkle_branches = staticmethod(reference.merkle_branches)
-    merkle_tree_root = staticmethod(reference.merkle_tree_root)
-    target_of_difficulty = staticmethod(reference.target_of_difficulty)
-    difficulty_of_target = staticmethod(reference.difficulty_of_target)
-    target_of_nbits = staticmethod(reference.target_of_nbits)
-    nbits_of_target = staticmethod(reference.nbits_of_target)
-    work_of_target = staticmethod(reference.work_of_target)
-    job = staticmethod(reference.RefJob)
+    """`rig.reference`."""
 
-    @staticmethod
-    def difficulty_of_hash(hash_le: bytes) -> float:
+    name = "oracle"
+
+    def sha256d(self, data: bytes) -> bytes:
+        return reference.sha256d(data)
+
+    def merkle_root(self, leaf: bytes, branches: Sequence[bytes]) -> bytes:
+        return reference.merkle_root(leaf, branches)
+
+    def merkle_branches(self, txids: Sequence[bytes]) -> list[bytes]:
+        return reference.merkle_branches(txids)
+
+    def merkle_tree_root(self, txids: Sequence[bytes]) -> bytes:
+        return reference.merkle_tree_root(txids)
+
+    def target_of_difficulty(self, difficulty: float) -> int:
+        return reference.target_of_difficulty(difficulty)
+
+    def difficulty_of_target(self, target: int) -> float:
+        return reference.difficulty_of_target(target)
+
+    def difficulty_of_hash(self, hash_le: bytes) -> float:
         return reference.difficulty_of_target(reference.hash_int(hash_le))
+
+    def target_of_nbits(self, nbits: int) -> int:
+        return reference.target_of_nbits(nbits)
+
+    def nbits_of_target(self, target: int) -> int:
+        return reference.nbits_of_target(target)
+
+    def work_of_target(self, target: int) -> int:
+        return reference.work_of_target(target)
+
+    def job(self, **fields: Any) -> JobFace:
+        return reference.RefJob(**fields)
 
 
 class Native:
+    """The compiled modules."""
+
     name = "native"
 
-    def __init__(self) -> None:
-        from native import difficulty, hashing, work  # not at the top: the oracle's own tests run without it
+    def sha256d(self, data: bytes) -> bytes:
+        return hashing.sha256d(data)
 
-        self.sha256d = hashing.sha256d
-        self.merkle_tree_root = lambda leaves: hashing.merkle_tree_root(b"".join(leaves))
-        self.merkle_root = lambda leaf, branches: hashing.merkle_root(leaf, b"".join(branches))
-        self._branches = hashing.merkle_branches
-        self.target_of_difficulty = difficulty.target_of_difficulty
-        self.difficulty_of_target = difficulty.difficulty_of_target
-        self.difficulty_of_hash = difficulty.difficulty_of_hash
-        self.target_of_nbits = difficulty.target_of_nbits
-        self.nbits_of_target = difficulty.nbits_of_target
-        self.work_of_target = difficulty.work_of_target
-        self.job = work.Job
+    def merkle_root(self, leaf: bytes, branches: Sequence[bytes]) -> bytes:
+        return hashing.merkle_root(leaf, b"".join(branches))
 
     def merkle_branches(self, txids: Sequence[bytes]) -> list[bytes]:
-        joined = self._branches(b"".join(txids))
+        joined = hashing.merkle_branches(b"".join(txids))
         return [joined[i : i + 32] for i in range(0, len(joined), 32)]
+
+    def merkle_tree_root(self, txids: Sequence[bytes]) -> bytes:
+        return hashing.merkle_tree_root(b"".join(txids))
+
+    def target_of_difficulty(self, difficulty: float) -> int:
+        return native_difficulty.target_of_difficulty(difficulty)
+
+    def difficulty_of_target(self, target: int) -> float:
+        return native_difficulty.difficulty_of_target(target)
+
+    def difficulty_of_hash(self, hash_le: bytes) -> float:
+        return native_difficulty.difficulty_of_hash(hash_le)
+
+    def target_of_nbits(self, nbits: int) -> int:
+        return native_difficulty.target_of_nbits(nbits)
+
+    def nbits_of_target(self, target: int) -> int:
+        return native_difficulty.nbits_of_target(target)
+
+    def work_of_target(self, target: int) -> int:
+        return native_difficulty.work_of_target(target)
+
+    def job(self, **fields: Any) -> JobFace:
+        return work.Job(**fields)
