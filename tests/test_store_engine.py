@@ -15,7 +15,7 @@ from sqlalchemy import Connection, inspect, select, text
 
 import pool.store.tables
 from pool.store import Store, StoreError, StoreUnavailableError, store_url
-from pool.store.migrating import SCRIPTS
+from pool.store.migrating import SCRIPTS, migrate
 from pool.store.schema import metadata
 from pool.store.sessions import accounts
 
@@ -71,6 +71,28 @@ async def test_two_processes_that_start_at_once_migrate_once(store_url: str) -> 
     assert sorted(int(output) for output in outputs) == [0, 0, migrations]
 
 
+async def test_who_starts_while_another_migrates_waits_and_finds_nothing_to_do(store_url: str) -> None:
+    first, second = Store(store_url), Store(store_url)
+    migrated, go_on = threading.Event(), threading.Event()
+
+    def slowly(connection: Connection) -> list[str]:
+        done = migrate(connection)
+        migrated.set()
+        assert go_on.wait(30)
+        return done
+
+    migrating = asyncio.create_task(first.write(slowly))
+    assert await asyncio.to_thread(migrated.wait, 30)
+    other = asyncio.create_task(asyncio.to_thread(second.upgrade))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(other), 0.3)  # it waits, it does not fail
+    go_on.set()
+    assert await migrating != []
+    assert await other == []
+    first.close()
+    second.close()
+
+
 async def test_a_database_of_a_newer_version_is_refused(store_url: str) -> None:
     async with Store(store_url) as store:
         await store.write(lambda c: c.execute(text("UPDATE alembic_version SET version_num = '9999'")))
@@ -83,8 +105,6 @@ async def test_a_migration_that_fails_leaves_nothing_behind(store_url: str, monk
     store = Store(store_url)
 
     def half(connection: Connection) -> None:
-        from pool.store.migrating import migrate
-
         migrate(connection)
         raise ValueError("halfway")
 
