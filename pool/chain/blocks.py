@@ -61,7 +61,7 @@ class _Kept:
     held_by: set[str] = field(default_factory=set)
     refused_by: dict[str, str] = field(default_factory=dict)
     disk_fault: str = ""
-    offering: bool = False
+    offered_to: set[str] = field(default_factory=set)  # nodes whose answer is awaited, by name
     done: bool = False
 
 
@@ -151,30 +151,29 @@ class Blocks:
     # --- sending
 
     def _start_offering(self, kept: _Kept) -> None:
-        if self._spawn is not None and not kept.offering:
-            kept.offering = True
+        if self._spawn is not None:
             self._spawn.create_task(self._offer_to_all(kept))
 
     async def _offer_to_all(self, kept: _Kept) -> None:
-        self._tell(kept, kept.report.state, 0)
+        if not kept.offered_to:
+            self._tell(kept, kept.report.state, 0)
         block_hex = kept.found.block.hex()
         async with asyncio.TaskGroup() as tasks:
             for node in self._nodes.nodes:
-                tasks.create_task(self._offer(kept, node, block_hex))
-        kept.offering = False
+                if node.name not in kept.offered_to:
+                    kept.offered_to.add(node.name)
+                    tasks.create_task(self._offer(kept, node, block_hex))
 
     async def _offer(self, kept: _Kept, node: BlockNode, block_hex: str) -> None:
         """To one node until it holds the block, or another does and this one had its tries."""
         pause_s, longest_s = self._pauses_s
-        tries = 0
-        while not kept.done:
-            tries += 1
-            if await self._offer_once(kept, node, block_hex):
-                return
+        tries = 1
+        while not kept.done and not await self._offer_once(kept, node, block_hex):
             if kept.held_by and tries >= TRIES_WHEN_HELD:
-                return
+                break
             await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
-            pause_s = min(2 * pause_s, longest_s)
+            pause_s, tries = min(2 * pause_s, longest_s), tries + 1
+        kept.offered_to.discard(node.name)
 
     async def _offer_once(self, kept: _Kept, node: BlockNode, block_hex: str) -> bool:
         """True when that node holds the block now."""
@@ -205,8 +204,6 @@ class Blocks:
         nothing: nodes index blocks that they refused, and headers that peers sent ahead of the block.
         """
         hash_hex = kept.found.hash_hex
-        if answer.outcome is Outcome.REJECTED:
-            return False
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 header = await node.block_header(hash_hex)
@@ -228,7 +225,7 @@ class Blocks:
 
     async def _look_at(self, kept: _Kept, failed: set[str]) -> None:
         """Ask the nodes in order of preference, at most one time-out per node and round."""
-        held_before = set() if kept.offering else set(kept.held_by)  # an answer may be older than an offer's success
+        held_before = set(kept.held_by)  # an answer may be older than the success of an offer
         lost: set[str] = set()
         for node in sorted(self._nodes.nodes, key=lambda node: node.name in self._shunned):
             if node.name in failed:
@@ -242,6 +239,7 @@ class Blocks:
                 continue
             if header is not None and (header.confirmations >= 1 or node.name in kept.held_by):
                 kept.held_by.add(node.name)
+                kept.refused_by.pop(node.name, None)
                 self._place(kept, header, tip_height)
                 return
             lost.add(node.name)

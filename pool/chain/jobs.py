@@ -16,7 +16,7 @@ DEFAULT_VERSION = 0x20000000
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A template checked, with what every job on it needs: Merkle branches, version, time bounds, witness commitment."""
+    """A template checked, with what every job on it needs: Merkle branches, version, time bounds, commitment."""
 
     template: Template
     branches: tuple[bytes, ...]
