@@ -53,7 +53,7 @@ class CoinbaseSection:
     payout_descriptor: str = key("", "Watch-only descriptor with checksum instead: a fresh address per block.")
     tag: str = key("/MMSP/", "Text in the coinbase, at most 30 printable ASCII characters.")
     bip54: bool = key(True, "Set nLockTime and nSequence of the coinbase as BIP 54 asks.")
-    direct_max_bytes: int = key(384, "direct mode: most bytes of the coinbase after its extranonces.", low=64, high=100_000)
+    direct_max_bytes: int = key(384, "direct mode: most coinbase bytes after the extranonces.", low=64, high=100_000)
     direct_min_sat: int = key(10_000, "direct mode: smallest output; smaller amounts stay in the ledger.", low=546)
 
 
