@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from scaling.columns import mix
 from scaling.dual import Limits, Priced, PriceSearch
 from scaling.errors import Infeasible, InvalidQuery
 from scaling.families import Floats
@@ -47,8 +48,8 @@ class Solution:
 @dataclass
 class _Node:
     cuts: dict[int, tuple[float, float]]
-    priced: Priced
-    profit: Profit
+    bound: float
+    split: tuple[int, float] | None  # instrument and amount at which to divide its domain; None: nothing left to divide
 
 
 def solve(
@@ -83,8 +84,12 @@ class _Search:
     def __init__(self, profit: Profit, limits: Limits, gap: float, max_nodes: int, deadline: float) -> None:
         self._profit, self._limits, self._gap = profit, limits, gap
         self._max_nodes, self._deadline = max_nodes, deadline
+        self._several = limits.group is not None or limits.risk is not None
         self._best = np.zeros(profit.n)
         self._best_score = -np.inf
+        self._prices: tuple[float, Floats, float, Floats] | None = (
+            None  # the root's: budget, groups, risk, per instrument
+        )
         self._near: tuple[Profit, float, float] | None = None  # the root's neighbourhood, for every later search
 
     def run(self, started: float) -> Solution:
@@ -92,51 +97,39 @@ class _Search:
         ticket = itertools.count()
         root = self._node({})
         assert root is not None
-        heapq.heappush(heap, (-root.priced.bound, next(ticket), root))
-        nodes, bound = 1, root.priced.bound
+        heapq.heappush(heap, (-root.bound, next(ticket), root))
+        nodes, bound = 1, root.bound
         dropped = -np.inf  # the highest bound among nodes that cannot be split further
         while heap:
             bound = max(-heap[0][0], dropped)
             if self._enough(bound) or nodes >= self._max_nodes or time.perf_counter() > self._deadline:
                 break
             _, _, node = heapq.heappop(heap)
-            children = self._split(node)
+            children = self._children(node)
             if not children:
-                dropped = max(dropped, node.priced.bound)
+                dropped = max(dropped, node.bound)
             for cuts in children:
                 nodes += 1
                 child = self._node(cuts)
-                if child is not None and child.priced.bound > self._best_score:
-                    heapq.heappush(heap, (-child.priced.bound, next(ticket), child))
+                if child is not None and child.bound > self._best_score:
+                    heapq.heappush(heap, (-min(child.bound, node.bound), next(ticket), child))
             bound = max(-heap[0][0] if heap else self._best_score, dropped)
         bound = max(bound, self._best_score)
         floor, limits = self._limits.floor, self._limits
         idle = floor * (limits.budget - float(self._best.sum()))
         value = float(self._profit.value(self._best).sum())
-        p = root.priced
-        return Solution(
-            self._best,
-            value,
-            bound - idle,
-            p.price,
-            p.group_price,
-            p.risk_price,
-            p.prices,
-            nodes,
-            time.perf_counter() - started,
-        )
+        assert self._prices is not None
+        price, group_price, risk_price, prices = self._prices
+        seconds = time.perf_counter() - started
+        return Solution(self._best, value, bound - idle, price, group_price, risk_price, prices, nodes, seconds)
 
     def _enough(self, bound: float) -> bool:
         return bound - self._best_score <= self._gap * max(abs(bound), 1e-300)
 
-    def _score(self, c: Floats) -> float:
-        """The objective with idle capital earning the hurdle."""
-        total = float(self._profit.value(c).sum())
-        return total + self._limits.floor * (self._limits.budget - float(c.sum()))
-
     def _offer(self, c: Floats) -> None:
+        """Keep a plan if it is allowed and the best so far; idle capital earns the hurdle."""
         if self._limits.allows(c):
-            score = self._score(c)
+            score = float(self._profit.value(c).sum()) + self._limits.floor * (self._limits.budget - float(c.sum()))
             if score > self._best_score:
                 self._best, self._best_score = c, score
 
@@ -145,32 +138,47 @@ class _Search:
         profit: Profit = Restricted(self._profit, pieces) if pieces else self._profit
         if pieces and not self._limits.allows(np.nan_to_num(profit.smallest(), posinf=1e300)):
             return None
-        budget_only = self._limits.group is None and self._limits.risk is None
+        if self._several:
+            bound, split = self._mixed(profit)
+        else:
+            bound, split = self._priced(profit, pieces)
+        return _Node(cuts, bound, split)
 
+    # one budget
+
+    def _priced(self, profit: Profit, pieces: dict[int, Profit]) -> tuple[float, tuple[int, float] | None]:
         def good(under: Floats, over: Floats, bound: float) -> bool:
             if bound <= self._best_score:
                 return True
             self._recover(profit, under, over)
             return self._enough(bound)
 
-        priced = self._search(profit, pieces, good if budget_only else None)
-        if budget_only and self._near is None and not self._enough(priced.bound):
-            low, high = priced.price * 0.97, priced.price * 1.03
-            if low > self._limits.floor:
-                ones = np.ones(profit.n)
+        root = self._prices is None
+        found = self._search(profit, pieces, good, 1e-6 if root else np.inf)
+        jumper = self._recover(profit, found.under, found.over)
+        if root:
+            ones = np.ones(profit.n)
+            self._prices = (found.price, np.empty(0), 0.0, found.price * ones)
+            low, high = found.price * 0.97, found.price * 1.03
+            if low > self._limits.floor and not self._enough(found.bound):
                 self._near = (self._profit.narrowed(low * ones, high * ones), low, high)
-        jump = self._recover(profit, priced.under, priced.over)
-        if not self._enough(priced.bound) and jump is not None and budget_only:
-            self._pin(pieces, jump, priced)
-        return _Node(cuts, priced, profit)
+        if jumper is not None and not self._enough(found.bound) and found.bound > self._best_score:
+            self._pin(pieces, jumper, found)
+        row = int(np.argmax(np.abs(found.over - found.under)))
+        low, high = float(found.under[row]), float(found.over[row])
+        return found.bound, (row, 0.5 * (low + high)) if abs(high - low) > 1e-12 * self._limits.budget else None
 
     def _search(
-        self, profit: Profit, pieces: dict[int, Profit], stop: Callable[[Floats, Floats, float], bool] | None
+        self,
+        profit: Profit,
+        pieces: dict[int, Profit],
+        stop: Callable[[Floats, Floats, float], bool],
+        price_precision: float,
     ) -> Priced:
         near = self._near
         if near is not None:
             near = (Restricted(near[0], pieces), near[1], near[2])
-        return PriceSearch(profit, self._limits, stop, near, precision=min(0.01 * self._gap, 1e-9)).run()
+        return PriceSearch(profit, self._limits, stop, near, min(0.01 * self._gap, 1e-9), price_precision).run()
 
     def _recover(self, profit: Profit, under: Floats, over: Floats) -> int | None:
         """Offer plans between the two bracketing ones; returns the instrument that took the slack in part."""
@@ -180,11 +188,8 @@ class _Search:
         if not len(rows):
             return None
         rows = rows[np.argsort(rise[rows], kind="stable")]
-        if self._limits.group is not None or self._limits.risk is not None:
-            return self._fill(profit, under, rise, rows)
         slack = self._limits.budget - float(under.sum())
-        total = np.cumsum(rise[rows])
-        full = rows[total <= slack]
+        full = rows[np.cumsum(rise[rows]) <= slack]
         c = under.copy()
         c[full] = over[full]
         self._offer(c)
@@ -193,43 +198,22 @@ class _Search:
         row = int(rows[len(full)])
         room = self._limits.budget - float(c.sum())
         c = c.copy()
-        c[row] = self._at_most(profit, row, float(c[row] + max(room, 0.0)), self._limits.floor)
+        c[row] = self._at_most(profit, row, float(c[row] + max(room, 0.0)))
         self._offer(c)
         return row
 
-    def _fill(self, profit: Profit, under: Floats, rise: Floats, rows: np.ndarray) -> int | None:
-        """The same under several limits: raise one instrument after the other by what every limit still leaves."""
-        c = under.copy()
-        partial = None
-        for row in rows:
-            budget, groups, risk = self._limits.slack(c)
-            room = budget
-            if self._limits.group is not None and self._limits.group[row] >= 0:
-                room = min(room, float(groups[self._limits.group[row]]))
-            if self._limits.risk is not None and self._limits.risk[row] > 0:
-                room = min(room, risk / float(self._limits.risk[row]))
-            if room <= 0:
-                partial = int(row) if partial is None else partial
-                continue
-            if rise[row] > room:
-                partial = int(row)
-            limit = c[row] + min(rise[row], room)
-            c[row] = self._at_most(profit, int(row), float(limit), self._limits.floor)
-        self._offer(c)
-        return partial
-
-    def _at_most(self, profit: Profit, row: int, limit: float, price: float) -> float:
-        """The best admissible amount up to `limit` when only the hurdle is charged."""
+    def _at_most(self, profit: Profit, row: int, limit: float) -> float:
+        """The best admissible amount up to `limit` when only the hurdle is charged; `limit` itself if there is none."""
         one = profit.piece(row, 0.0, limit)
         if not np.isfinite(one.smallest()[0]):
             return limit
-        return float(one.best(np.array([price]))[0][0])
+        return float(one.best(np.array([self._limits.floor]))[0][0])
 
     def _pin(self, pieces: dict[int, Profit], row: int, priced: Priced) -> None:
         """Hold the jumper at its low end, and at the slack it can have, and let the others share the rest anew."""
         slack = self._limits.budget - float(priced.under.sum())
         base = Restricted(self._profit, pieces)
-        part = self._at_most(base, row, float(priced.under[row] + slack), self._limits.floor)
+        part = self._at_most(base, row, float(priced.under[row] + slack))
         for amount in {float(priced.under[row]), part}:
             piece = base.piece(row, amount, amount)
             if not np.isfinite(piece.smallest()[0]):
@@ -244,17 +228,52 @@ class _Search:
                     self._recover(profit, under, over)
                     return self._enough(priced.bound)
 
-                found = self._search(profit, held, done)
+                found = self._search(profit, held, done, np.inf)
                 self._recover(profit, found.under, found.over)
 
-    def _split(self, node: _Node) -> list[dict[int, tuple[float, float]]]:
-        """Two children that halve the widest jump of the node."""
-        under, over = node.priced.under, node.priced.over
-        jump = np.abs(over - under)
-        row = int(np.argmax(jump))
-        if jump[row] <= 1e-12 * max(self._limits.budget, 1e-300):
+    # several limits
+
+    def _mixed(self, profit: Profit) -> tuple[float, tuple[int, float] | None]:
+        found = mix(profit, self._limits, min(0.1 * self._gap, 1e-8))
+        if self._prices is None:
+            self._prices = (found.price, found.group_price, found.risk_price, found.prices)
+        plan = found.amount.copy()
+        for row in found.mixed:
+            plan[row] = self._at_most(profit, int(row), float(found.amount[row]))
+        self._offer(plan)
+        self._fill(profit, plan)
+        if not len(found.mixed):
+            return found.bound, None
+        share = (found.amount - found.low) / np.where(found.high > found.low, found.high - found.low, 1.0)
+        hull = (1 - share) * profit.value(found.low) + share * profit.value(found.high)
+        lost = np.where(found.high > found.low, hull - profit.value(plan), -np.inf)
+        lost = np.nan_to_num(lost, neginf=-1e300)
+        row = int(np.argmax(lost))
+        if lost[row] <= 1e-14 * abs(found.bound):
+            row = int(np.argmax(found.high - found.low))
+        low, high = float(found.low[row]), float(found.high[row])
+        return found.bound, (row, 0.5 * (low + high)) if high - low > 1e-10 * self._limits.budget else None
+
+    def _fill(self, profit: Profit, plan: Floats) -> None:
+        """Use what rounding left: raise the instruments of best return per unit, each within every limit."""
+        c = plan.copy()
+        order = np.argsort(-(profit.value(np.maximum(c, 0.0)) / np.maximum(c, 1e-300)), kind="stable")
+        for row in order[:50]:
+            budget, groups, risk = self._limits.slack(c)
+            room = budget
+            if self._limits.group is not None and self._limits.group[row] >= 0:
+                room = min(room, float(groups[self._limits.group[row]]))
+            if self._limits.risk is not None and self._limits.risk[row] > 0:
+                room = min(room, risk / float(self._limits.risk[row]))
+            if room > 0:
+                c[row] = max(c[row], self._at_most(profit, int(row), float(c[row]) + room * (1 - 1e-12)))
+        self._offer(c)
+
+    def _children(self, node: _Node) -> list[dict[int, tuple[float, float]]]:
+        """Two children that divide one instrument's domain."""
+        if node.split is None:
             return []
-        middle = 0.5 * (float(under[row]) + float(over[row]))
+        row, middle = node.split
         low, high = node.cuts.get(row, (0.0, np.inf))
         if not low < middle < high:
             return []

@@ -82,7 +82,8 @@ class CurveSet:
             n=np.zeros(size, np.int64), n_eff=full(0), df=full(1), inflate=full(1),
             status=np.zeros(size, np.int64), identifiable=np.zeros((size, f), bool),
             can_extrapolate=np.zeros(size, bool),
-            tail=full(0), swing=full(0), r2=full(np.nan), mean_error=full(np.nan), max_error=full(np.nan), drift=full(0),
+            tail=full(0), swing=full(0),
+            r2=full(np.nan), mean_error=full(np.nan), max_error=full(np.nan), drift=full(0),
             regime_start=np.zeros(size, np.int64),
         )  # fmt: skip
 
@@ -156,7 +157,8 @@ class CurveSet:
     def cautious(self, c: Floats) -> tuple[Floats, Floats]:
         """(mean, standard error) of E with the rules for what no record has seen.
 
-        Beyond the largest observed capital: never above the model, never rising, and falling at least as steeply as over
+        Beyond the largest observed capital: never above the model, never rising, and falling at least as steeply as
+        over
         the upper half of the data. Below the smallest: no further from the value there than the curve moves over all
         records (an exponential that is over before the first record may start anywhere).
         """

@@ -236,9 +236,6 @@ class PredictiveScalingEngine:
             rows = self._shelf.rows(stale)
             warm = self._shelf.curves.take(rows) if all(b.fitted >= 0 for b in books) else None
             learned = await asyncio.to_thread(learn, histories, self._options, warm)
-            for k, h in enumerate(histories):
-                if h.prior_records and h.prior_records == len(h.capital) and learned.status[k] != Status.INSUFFICIENT:
-                    learned.status[k] = Status.PRIOR
             self._shelf.curves.put(rows, learned)
             for book, version in zip(books, versions, strict=True):
                 book.fitted = version

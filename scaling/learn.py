@@ -217,6 +217,11 @@ def _judge(
             fast = fits[Family.EXPONENTIAL].theta[:, 1] > 20.0
             out.aicc[vague & others & ~fast, Family.EXPONENTIAL] = np.inf
     out.status[:] = np.where(thin, Status.PROVISIONAL, Status.FULL)
+    prior_only = out.regime_start >= out.n  # pseudo-records come first; nothing follows them
+    out.status[prior_only] = Status.PRIOR
+    if Family.SQRT in fits:  # a prior is the square-root law, whatever its few points would allow too
+        others = [f for f in fits if f is not Family.SQRT]
+        out.aicc[np.ix_(prior_only, others)] = np.inf
     if len(options.families) == 1:
         f = options.families[0]
         out.aicc[:, f] = np.where(
@@ -290,7 +295,8 @@ def _autocorrelation(t: Floats, on: np.ndarray) -> Floats:
 
 
 def _extrapolate(out: CurveSet, fits: dict[Family, fitting.FamilyFit]) -> None:
-    """The slope of the pessimistic tail, the swing below, and whether going beyond the records may be allowed at all."""
+    """The slope of the pessimistic tail, the swing below, and whether going beyond the records may be allowed at
+    all."""
     with np.errstate(all="ignore"):
         middle = 0.5 * (out.c_min + out.c_max)
         upper, _ = out.moments(out.c_max)

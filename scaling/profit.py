@@ -185,9 +185,8 @@ class SegmentProfit:
 
     def __post_init__(self) -> None:
         self.n = len(self.nothing)
-        concave = self.q2 < 0
-        with np.errstate(divide="ignore"):
-            self._inverse = np.where(concave, 0.5 / np.where(concave, self.q2, -1.0), _STEEP)
+        concave = self.q2 < -1 / -_STEEP  # flatter than that is straight
+        self._inverse = np.where(concave, 0.5 / np.where(concave, self.q2, -1.0), _STEEP)
         self._pivot = np.where(concave, self.q1, self.q1 + self.q2 * (self.low + self.high))
 
     @classmethod

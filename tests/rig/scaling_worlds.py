@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from scaling.curves import CurveSet
 from scaling.families import Family, Floats, efficiency
 from scaling.learn import History, LearnOptions, learn
