@@ -18,6 +18,7 @@ class ShareLog:
         segment. OSError if the disk refuses.
         BlockingIOError when another live process holds the directory (lock file)."""
 
+    directory: str
     epoch: int
     seq: int  # rows written in this epoch; the first row is number 1
     full: bool  # a row was refused since the last successful prepare()
@@ -66,8 +67,11 @@ class Segment:
         """At most `limit` valid rows from index `start` on: stops before the first row that is unwritten, torn or out
         of sequence."""
 
+    def row_written(self, index: int) -> bool:
+        """Is anything but zeros at that row, whether it passes its check or not?"""
+
     def torn(self) -> int | None:
-        """Index of the first written row that fails its check, if any."""
+        """Index of the first row that fails its check though it, or a row behind it, was written; None if none is."""
 
     def close(self) -> None: ...
 

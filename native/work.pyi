@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from native.seen import SeenSet
+
 EXTRANONCE1_SIZE: int  # 4
 EXTRANONCE2_SIZE: int  # 8
 VERSION_MASK: int  # 0x1fffe000: the most that version rolling may touch
@@ -44,7 +46,10 @@ class Job:
     ntime_min: int
     ntime_max: int
     height: int
+    transactions: bytes
     tx_count: int
+    witness_commitment: bool
+    seen: SeenSet | None  # of its previous block; None until published
     network_target: int
     network_difficulty: float
     network_work: int
