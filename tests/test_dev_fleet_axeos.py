@@ -181,6 +181,17 @@ def test_bitaxe_28_mines_a_job_again_that_comes_twice() -> None:
     assert firmware.stats.pool_faults == {"Duplicate share": 1}  # it gave the same work out twice
 
 
+def test_bitaxe_mines_on_with_its_old_extranonce1_when_a_job_overtakes_the_subscribe_reply() -> None:
+    firmware = entered("bitaxe")
+    firmware.connected()
+    notify(firmware)
+    assert firmware.session.extranonce1 == EXTRANONCE1
+    firmware.reboot()
+    firmware.connected()
+    with pytest.raises(FirmwareCrash, match="before the subscribe reply"):
+        notify(firmware)
+
+
 # --- LuckyMiner
 
 

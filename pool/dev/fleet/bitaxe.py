@@ -50,6 +50,7 @@ class BitAxe(Firmware):
 
     def __init__(self, login: Login) -> None:
         super().__init__(login)
+        self.kept_extranonce: tuple[bytes, int] | None = None  # of the last session: outlives it
         self.reset()
 
     def reset(self) -> None:
@@ -111,6 +112,7 @@ class BitAxe(Firmware):
         if isinstance(result[1], str) and isinstance(result[2], int):
             self.session.extranonce1 = bytes.fromhex(result[1])
             self.session.extranonce2_size = result[2]
+            self.kept_extranonce = (self.session.extranonce1, result[2])
             self.repeat_first = self.mines_first_twice
 
     def _authorised(self, accepted: bool) -> None:
@@ -155,7 +157,10 @@ class BitAxe(Firmware):
             return
         self.strings_or_crash(params, "a notify field is not a string")
         if self.session.extranonce1 is None:
-            raise FirmwareCrash(self.model, "notify before the subscribe reply")
+            if self.kept_extranonce is None:
+                raise FirmwareCrash(self.model, "notify before the subscribe reply")
+            # After a reconnect it goes on with the old one: every share wrong until the reply comes.
+            self.session.extranonce1, self.session.extranonce2_size = self.kept_extranonce
         if isinstance(params[4], list) and len(params[4]) > MAX_BRANCHES:
             self.too_many_branches()
             return

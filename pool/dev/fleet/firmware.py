@@ -71,7 +71,6 @@ class Session:
     next_id: int = 1
     pending: OrderedDict[str, deque[Sent]] = field(default_factory=OrderedDict)
     doubtful: list[tuple[Sent, str]] = field(default_factory=list)  # called stale on the newest block we know
-    heard: int = 0  # lines
     submits_answered: int = 0
 
 
@@ -118,7 +117,6 @@ class Firmware:
 
     def hear(self, line: bytes) -> None:
         """One line of the pool, without its line end."""
-        self.session.heard += 1
         text = line.decode("utf-8", "replace").rstrip("\r")
         if not text.strip():
             self.hear_blank()
