@@ -88,6 +88,10 @@ def other_order(node: RunningChain, template: dict[str, Any]) -> bytes:
     return build(template, root=root, body=[body[0], body[2], body[1], *body[3:]])
 
 
+def with_nbits(raw: bytes, nbits: int) -> bytes:
+    return raw[:72] + nbits.to_bytes(4, "little") + raw[76:]
+
+
 def huge_witness(node: RunningChain, template: dict[str, Any]) -> bytes:
     """Over the weight limit by witness alone."""
     txs = Draft(template).txs
@@ -121,7 +125,12 @@ def on_a_failed_parent(node: RunningChain, template: dict[str, Any]) -> bytes:
 
 
 MUTATED: dict[str, list[Spoil]] = {
-    "high-hash": [lambda node, template: Draft(template).solve(good=False)],
+    "high-hash": [
+        lambda node, template: Draft(template).solve(good=False),
+        lambda node, template: with_nbits(build(template), 0),
+        lambda node, template: with_nbits(build(template), 0x20800000),  # negative
+        lambda node, template: with_nbits(build(template), 0x217FFFFF),  # easier than the limit
+    ],
     "bad-txnmrklroot": [draft(root=bytes(32)), other_order],
     "bad-txns-duplicate": [duplicated_end],
     "bad-blk-length": [
@@ -273,6 +282,15 @@ def test_a_block_on_the_side_may_hold_what_its_own_branch_only_can_refuse(node: 
     tips = {entry["hash"]: entry["status"] for entry in node.rpc("getchaintips")}
     assert tips[block_hash(child)] == "invalid"
     assert node.rpc("submitblock", side.hex()) == "duplicate-invalid"
+
+
+def test_too_many_signature_operations_are_seen_on_a_side_branch_too(node: RunningChain) -> None:
+    """Before any spend is looked at."""
+    tip = node.rpc("getblock", node.rpc("getbestblockhash"))
+    empty = {**node.template(), "transactions": [], "height": tip["height"], "coinbasevalue": 0}
+    prev = bytes.fromhex(tip["previousblockhash"])[::-1]
+    assert node.rpc("submitblock", build(empty, prev=prev, script=b"\xac" * 20_001).hex()) == "bad-blk-sigops"
+    assert node.rpc("submitblock", build(empty, prev=prev, script=b"\xac" * 19_900).hex()) == "inconclusive"
 
 
 @pytest.mark.parametrize(("count", "segwit_percent"), [(0, 0), (1, 0), (1, 100), (2, 100), (3, 50), (300, 60)])

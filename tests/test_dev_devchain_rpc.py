@@ -127,6 +127,11 @@ def test_python_bitcoinrpc_talks_to_it(node: RunningChain) -> None:
         ({"method": "dev_mempool", "params": [20_001]}, 500, -8, "count 20001 is not within 0..20000"),
         ({"method": "dev_reorg", "params": [1000]}, 500, -8, "depth 1000 is not within"),
         ({"method": "setmocktime", "params": [-1]}, 500, -8, "32 bits"),
+        ({"method": "dev_slow", "params": ["x", -0.5]}, 500, -8, "-0.5 seconds are not within 0..3600"),
+        ({"method": "dev_slow", "params": ["x", float("nan")]}, 500, -8, "nan seconds"),
+        ({"method": "dev_slow", "params": ["x", "1"]}, 500, -3, "not of expected type number"),
+        ({"method": "dev_stall", "params": ["x", 10**400]}, 500, -8, "seconds are not within"),
+        ({"method": "dev_longpoll", "params": [0]}, 500, -8, "not within 0.05..3600"),
     ],
 )
 def test_a_wrong_call_gets_core_s_code_and_says_what_is_wrong(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from pool.dev.devchain import coins, retarget
 from pool.dev.devchain.check import check_block, check_block_in_context, check_header_in_context
@@ -52,6 +53,7 @@ class Chain:
         self.on_connect: Callable[[Block], None] = lambda block: None
         self.on_disconnect: Callable[[Block], None] = lambda block: None
         self.on_tip: Callable[[Node], None] = lambda node: None
+        self.on_broken: Callable[[Exception], None] = lambda error: None
         self._next_seq = 1
         self._precious = -1
         self._newest: Block | None = None  # the block in hand: 40 ms for 3,000 transactions if it were parsed again
@@ -66,6 +68,16 @@ class Chain:
     def now_s(self) -> int:
         """This node's clock in seconds."""
         return self.now_ms() // 1000
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """One transaction. If it fails, memory may be ahead of the file: `on_broken` must end the process."""
+        try:
+            with self.store.atomic():
+                yield
+        except Exception as error:
+            self.on_broken(error)
+            raise
 
     # -- loading -------------------------------------------------------------------------------------------------------
 
@@ -139,7 +151,7 @@ class Chain:
         before = self.tip
         # one transaction from the first row to the new tip: a kill in between would leave a block stored and not
         # weighed
-        with self.store.atomic():
+        with self._change():
             try:
                 check_block(block, self.network)
                 if known is not None:
@@ -202,7 +214,7 @@ class Chain:
         row = BlockRow(
             self._next_seq, block.hash, block.header.raw, parent.height + 1, len(block.txs), now_ms, pace, status
         )
-        with self.store.atomic():
+        with self._change():
             self.store.put_block(row, block.raw)
         self._newest = block
         self._next_seq += 1
@@ -239,10 +251,10 @@ class Chain:
             change = coins.plan(block, node.height, self.store, self.network)
         except RejectError as error:
             node.status = FAILED
-            with self.store.atomic():
+            with self._change():
                 self.store.set_status(node.hash, FAILED)
             return error.reason
-        with self.store.atomic():
+        with self._change():
             coins.connect(block, change, self.store)
         self.index.active.append(node)
         self.on_connect(block)
@@ -251,7 +263,7 @@ class Chain:
     def _disconnect_tip(self) -> None:
         node = self.tip
         block = self.block(node)
-        with self.store.atomic():
+        with self._change():
             coins.disconnect(block, node.height, self.store)
         self.index.active.pop()
         self.on_disconnect(block)
@@ -263,7 +275,7 @@ class Chain:
         if node.height == 0:
             raise ValueError("the genesis block cannot be invalidated")
         before = self.tip
-        with self.store.atomic():
+        with self._change():
             while self.index.is_active(node):
                 self._disconnect_tip()
             node.status = FAILED
@@ -274,7 +286,7 @@ class Chain:
     def reconsider(self, node: Node) -> None:
         """Forget that a block, those under it and those above it failed, and look again."""
         before = self.tip
-        with self.store.atomic():
+        with self._change():
             for step in [*node.back(), *self.index.descendants(node)]:
                 if step.status != VALID:
                     step.status = VALID
@@ -289,11 +301,11 @@ class Chain:
             return
         node.order = self._precious
         self._precious -= 1
-        with self.store.atomic():
+        with self._change():
             self._activate()
         self._announce(before)
 
     def mint(self, minted: Sequence[Coin]) -> None:
         """Add money out of nothing for random transactions to spend (a development chain's privilege)."""
-        with self.store.atomic():
+        with self._change():
             self.store.add_coins(minted)

@@ -53,6 +53,7 @@ class DevNode:
         self.chain.on_connect = self.mempool.connected
         self.chain.on_disconnect = self.mempool.disconnected
         self.chain.on_tip = self._moved
+        self.chain.on_broken = self.fail
 
     def close(self) -> None:
         """Close what is open."""

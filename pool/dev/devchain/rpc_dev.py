@@ -11,12 +11,13 @@ from pool.dev.devchain.faults import ALL, KINDS, Faults
 from pool.dev.devchain.generate import make_block
 from pool.dev.devchain.index import Node
 from pool.dev.devchain.node import DevNode
-from pool.dev.devchain.rpcbase import INVALID_PARAMETER, VERIFY_ERROR, Methods, RpcFault, want, want_number
+from pool.dev.devchain.rpcbase import INVALID_PARAMETER, VERIFY_ERROR, Methods, RpcFault, want, want_seconds
 from pool.dev.devchain.rules import target_of_nbits, work_of_target
 from pool.dev.devchain.template import VERSION_TOP, Json, Overrides
 from pool.dev.devchain.wire import display
 
 MAX_MEMPOOL = 20_000
+HOUR_S = 3600
 MAX_HASHES = 50_000_000  # what dev_reorg may spend: under a minute
 ANYONE_CAN_SPEND = b"\x51"
 
@@ -110,14 +111,12 @@ class DevMethods(Methods):
         """Let calls of a method ("*": all) hang, for `seconds` each or until dev_heal."""
         fault = self.faults.entry(want(method, str, default=ALL))
         fault.stalled = asyncio.Event()
-        fault.stall_s = None if seconds is None else want_number(seconds)
+        fault.stall_s = None if seconds is None else want_seconds(seconds, 0, HOUR_S)
         return None
 
     async def dev_slow(self, method: object = None, seconds: object = None) -> Json:
         """Delay each call of a method ("*": all)."""
-        delay = want_number(seconds, default=1.0)
-        if not 0 <= delay <= 3600:
-            raise RpcFault(INVALID_PARAMETER, f"seconds {delay} is not within 0..3600")
+        delay = want_seconds(seconds, 0, HOUR_S, default=1.0)
         self.faults.entry(want(method, str, default=ALL)).delay_s = delay
         return None
 
@@ -167,15 +166,12 @@ class DevMethods(Methods):
 
     async def dev_warmup(self, seconds: object = None) -> Json:
         """Answer -28 to everything for so many seconds, as after a start."""
-        self.node.conditions.warmup_until_s = time.monotonic() + want_number(seconds, default=5.0)
+        self.node.conditions.warmup_until_s = time.monotonic() + want_seconds(seconds, 0, HOUR_S, default=5.0)
         return None
 
     async def dev_longpoll(self, check_s: object = None) -> Json:
         """After how many seconds long polls look at the mempool (60 unless told)."""
-        value = want_number(check_s, default=60.0)
-        if not 0.05 <= value <= 3600:
-            raise RpcFault(INVALID_PARAMETER, f"check_s {value} is not within 0.05..3600")
-        self.node.conditions.long_poll_check_s = value
+        self.node.conditions.long_poll_check_s = want_seconds(check_s, 0.05, HOUR_S, default=60.0)
         self.node.wake()
         return None
 

@@ -63,11 +63,12 @@ def want(value: object, kind: type[T], *, default: T | None = None) -> T:
     raise RpcFault(TYPE_ERROR, f"JSON value of type {got} is not of expected type {wanted}")
 
 
-def want_number(value: object, *, default: float | None = None) -> float:
-    """A JSON number, whole or not."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return want(value, float, default=default)
+def want_seconds(value: object, low: float, high: float, *, default: float | None = None) -> float:
+    """A JSON number within bounds; TYPE_ERROR or INVALID_PARAMETER otherwise."""
+    number = want(value, int) if isinstance(value, int) else want(value, float, default=default)
+    if not low <= number <= high:
+        raise RpcFault(INVALID_PARAMETER, f"{str(number)[:40]} seconds are not within {low}..{high}")
+    return float(number)
 
 
 def want_hash(value: object, name: str = "blockhash") -> bytes:

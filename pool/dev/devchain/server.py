@@ -9,6 +9,7 @@ import inspect
 import json
 import sqlite3
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
@@ -150,9 +151,14 @@ class RpcServer:
             raise RpcFault(MISC_ERROR, f"{method}: {error}") from None
         try:
             result = await handler(*bound.args, **bound.kwargs)
+        except RpcFault:
+            raise
         except sqlite3.Error as error:
             self._node.fail(error)
             raise RpcFault(DATABASE_ERROR, f"the chain's file cannot be used: {error}; stopping") from error
+        except Exception as error:
+            traceback.print_exception(error)
+            raise RpcFault(MISC_ERROR, f"internal error in {method}: {type(error).__name__}: {error}") from error
         if failure is not None:
             raise self._failing(failure)
         return result
