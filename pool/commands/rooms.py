@@ -39,7 +39,7 @@ from pool.stratum.server import StratumServer
 log = logging.getLogger(__name__)
 
 FORGET_SESSIONS_S = 90 * 86_400
-FIRST_WORK_S = 30.0  # longest that a new process waits for work before it asks the old one to go
+NODE_ANSWER_S = 30.0
 LET_GO_S = 60.0
 PREPARE_S = 1.0
 COMPLAIN_S = 60.0
@@ -65,12 +65,42 @@ class Pool:
         return next(one.number for one in self.server.listeners if one.port.name == name)
 
 
-async def open_pool(house: House, config: Config) -> Pool:
-    """Keys, store, nodes, templates, found blocks, share log, stratum. Closed in reverse by the house."""
+async def open_pool(house: House, config: Config, *, take_over: bool = False) -> Pool:
+    """Keys, store, nodes, share log, found blocks, templates, stratum. Closed in reverse by the house.
+
+    `take_over`: a pool that runs on this data folder hands over its ports and ends; without it that is an OSError.
+    """
     keys = Keys.open(config.keys.directory, int(time.time()))
     store = await house.open("store", Store(config.store.url.reveal()))
     network, sections = await _chain(house, config)
     nodes = await house.open("nodes", Nodes([NodeAddress.from_config(one) for one in sections], network))
+    # Only the share log and the found blocks' journal are missing now: one process at a time may have them.
+    handover_path = config.pool.data_dir / "stratum.sock"
+    heir = await _ask_old_process(nodes, handover_path) if take_over else None
+    last_step = await house.open("handover", _last_step())
+    share_log = await house.open("share log", _share_log(config, heir))
+    house.background("share log upkeep", _prepare(share_log))
+    blocks, desk, follower = _work(house, config, nodes, network)
+    hub = await _hub(config, network, desk, share_log, blocks, store)
+    _note_tips(house, desk, share_log, config.sharelog.directory)
+    server = StratumServer(
+        hub,
+        ports_of(config.stratum, config.coinbase.mode),
+        save_sessions=Sessions(store).save_sessions,
+        handover_path=handover_path,
+        language=config.pool.language,
+    )
+    server.inherit(heir)
+    last_step.append(server.let_go)
+    await house.open("stratum", server)
+    house.background("stratum clock", server.run())
+    house.background("handover watch", _stop_when_taken_over(house, server))
+    house.on_hangup(server.reload_tls)
+    return Pool(config, network, store, keys, nodes, follower, desk, blocks, share_log, hub, server)
+
+
+def _work(house: House, config: Config, nodes: Nodes, network: Network) -> tuple[Blocks, WorkDesk, Follower]:
+    """Found blocks, jobs and what follows the node."""
     reports = _Reports()
     blocks = Blocks(config.pool.data_dir / "blocks", nodes, network, reports)
     payees = Payees(pool_script=payout_script(config, network, blocks))
@@ -80,14 +110,13 @@ async def open_pool(house: House, config: Config) -> Pool:
     house.background("blocks", blocks.run())
     house.background("templates", follower.run())
     house.background("work", desk.run())
+    return blocks, desk, follower
 
-    # Two processes must not write one share log: the old one is asked to go when only that is missing.
-    handover_path = config.pool.data_dir / "stratum.sock"
-    heir = await _ask_old_process(desk, handover_path)
-    last_step = await house.open("handover", _last_step())
-    share_log = await house.open("share log", _share_log(config, heir))
-    house.background("share log upkeep", _prepare(share_log))
 
+async def _hub(
+    config: Config, network: Network, desk: WorkDesk, share_log: ShareLog, blocks: Blocks, store: Store
+) -> Hub:
+    """What connections share, with the sessions that earlier processes stored."""
     sessions = Sessions(store)
     found = _FoundBlocks(share_log, blocks)
     hub = make_hub(
@@ -103,21 +132,7 @@ async def open_pool(house: House, config: Config) -> Pool:
     await sessions.forget_sessions(int(time.time()) - FORGET_SESSIONS_S)
     recent = await sessions.recent_sessions(REMEMBERED_AT_MOST)
     hub.memory.learn(recent, complete=len(recent) < REMEMBERED_AT_MOST)
-    _note_tips(house, desk, share_log, config.sharelog.directory)
-    server = StratumServer(
-        hub,
-        ports_of(config.stratum, config.coinbase.mode),
-        save_sessions=sessions.save_sessions,
-        handover_path=handover_path,
-        language=config.pool.language,
-    )
-    server.inherit(heir)
-    last_step.append(server.let_go)
-    await house.open("stratum", server)
-    house.background("stratum clock", server.run())
-    house.background("handover watch", _stop_when_taken_over(house, server))
-    house.on_hangup(server.reload_tls)
-    return Pool(config, network, store, keys, nodes, follower, desk, blocks, share_log, hub, server)
+    return hub
 
 
 # --- chain
@@ -219,7 +234,8 @@ async def _share_log(config: Config, heir: takeover.Inheritance | None) -> Async
     try:
         share_log = ShareLog(str(directory), segment_bytes=config.sharelog.segment_mib << 20)
     except BlockingIOError:
-        raise OSError(f"the share log {directory} is being written by another pool process") from None
+        words = "is being written by another pool process (`pool serve --take-over` replaces it)"
+        raise OSError(f"the share log {directory} {words}") from None
     with share_log:
         yield share_log
 
@@ -262,20 +278,13 @@ def _note_tips(house: House, desk: WorkDesk, share_log: ShareLog, directory: Pat
 # --- hand-over
 
 
-async def _ask_old_process(desk: WorkDesk, path: Path) -> takeover.Inheritance | None:
-    """When a pool runs here already: wait until there is work, then take its sockets."""
-    if not await asyncio.to_thread(path.exists):
-        return None
-    published = asyncio.Event()
-    desk.listen(lambda _new_block: published.set())
-    try:
-        async with asyncio.timeout(FIRST_WORK_S):
-            if not desk.state.ok:
-                await published.wait()
-    except TimeoutError:
-        log.warning("no work after %g s (%s), going on without", FIRST_WORK_S, desk.state.reason)
+async def _ask_old_process(nodes: Nodes, path: Path) -> takeover.Inheritance | None:
+    """Take the sockets of the pool that runs here. Not before a node answers: the old one would have gone in vain."""
+    await nodes.call("getbestblockhash", patience_s=NODE_ANSWER_S)
     heir = await asyncio.to_thread(takeover.ask, path)
-    if heir is not None:
+    if heir is None:
+        log.info("no pool runs here: nothing to take over")
+    else:
         log.info("taking over from the running pool: %s", ", ".join(heir.sockets))
     return heir
 

@@ -11,6 +11,9 @@ HELP = "run the pool as configured"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_config_argument(parser)
+    parser.add_argument(
+        "--take-over", action="store_true", help="replace the pool that runs on this data folder; no miner is refused"
+    )
     parser.add_argument("--every", type=float, default=60.0, metavar="S", help="time between lines of figures")
 
 
@@ -25,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     say_fee(config)
 
     async def opening(house: House) -> None:
-        pool = await open_pool(house, config)
+        pool = await open_pool(house, config, take_over=args.take_over)
         announce(pool)
         house.background("figures", figures(pool, args.every, live=False))
 
