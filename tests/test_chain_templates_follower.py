@@ -24,8 +24,8 @@ REGTEST, MAINNET, SIGNET = NETWORKS["regtest"], NETWORKS["mainnet"], NETWORKS["s
 NO_POLL = dataclasses.replace(QUICK, poll_s=60.0, health_s=60.0)
 
 
-def address(fake: FakeNode, zmq_hashblock: str = "", timeout_s: float = 5.0) -> NodeAddress:
-    return NodeAddress(fake.url, "rig", "rig-password", zmq_hashblock=zmq_hashblock, timeout_s=timeout_s)
+def address(fake: FakeNode, zmq_hashblock: str = "") -> NodeAddress:
+    return NodeAddress(fake.url, "rig", "rig-password", zmq_hashblock=zmq_hashblock)
 
 
 def well(sink: Sink) -> bool:
@@ -348,8 +348,8 @@ async def test_a_node_without_peers_is_told_because_a_block_could_not_leave_it()
     "fault", [rpc_error(-9, "Bitcoin is not connected!"), rpc_error(-10, "downloading blocks"), hang]
 )
 async def test_template_loss_is_told_after_the_grace_time_and_its_return_too(fault: object) -> None:
-    pace = dataclasses.replace(QUICK, refresh_s=0.1)
-    async with FakeNode() as fake, following([address(fake, timeout_s=0.3)], REGTEST, pace) as (_, sink):
+    pace = dataclasses.replace(QUICK, refresh_s=0.1, template_s=0.3)
+    async with FakeNode() as fake, following([address(fake)], REGTEST, pace) as (_, sink):
         await sink.until(well)
         fake.always["getblocktemplate"] = fault  # type: ignore[assignment]
         await sink.until(trouble("gives no block template"))
@@ -399,7 +399,7 @@ async def test_a_node_that_hangs_is_left_for_one_that_works_and_gone_back_to() -
 
 
 async def test_failing_over_never_stops_the_work() -> None:
-    patient = dataclasses.replace(QUICK, down_s=5.0)
+    patient = dataclasses.replace(QUICK, down_s=60.0)
     async with FakeNode() as first, FakeNode() as second:
         async with following([address(first), address(second)], REGTEST, patient) as (follower, sink):
             await sink.until(well)

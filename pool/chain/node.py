@@ -158,7 +158,7 @@ class Node:
             return None
         return reply if isinstance(reply, int) else None
 
-    async def block_template(self, longpoll_id: str = "") -> Template:
+    async def block_template(self, longpoll_id: str = "", timeout_s: float | None = None) -> Template:
         """A fresh template; with `longpoll_id` the answer comes when that one is worth replacing. TemplateError when it
         must not be mined."""
         request: dict[str, object] = {"capabilities": ["coinbasevalue", "longpoll"], "rules": ["segwit"]}
@@ -167,7 +167,8 @@ class Node:
             request["rules"] = ["segwit", "signet"]
         if longpoll_id:
             request["longpollid"] = longpoll_id
-        reply = await self.call("getblocktemplate", request, timeout_s=LONGPOLL_TIMEOUT_S if longpoll_id else None)
+        patience_s = LONGPOLL_TIMEOUT_S if longpoll_id else timeout_s
+        reply = await self.call("getblocktemplate", request, timeout_s=patience_s)
         return Template.from_rpc(_mapping(reply), self.network, time.time_ns())
 
     async def submit_block(self, block_hex: str) -> SubmitAnswer:

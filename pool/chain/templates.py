@@ -98,7 +98,7 @@ class Follower:
                     "following node %s instead of %s: %s",
                     chosen.name,
                     self._watch.name,
-                    self._watch.trouble() or "preferred",
+                    self._watch.worry() or "the preferred one is well again",
                 )
             self._watch, self._comebacks = chosen, chosen.comebacks
             self._renew()
@@ -188,7 +188,7 @@ class Follower:
             elif self._receive(watch, template):
                 self._races = 0
             else:
-                self._races += 1
+                self._races = min(self._races + 1, 10)
                 await self._pause(min(RACE_PAUSE_S * 2**self._races, self.pace.poll_s))
                 self._wanted.set()
 
@@ -240,8 +240,7 @@ class Follower:
 
     async def _longpoll(self) -> None:
         """Asks to be told when a template is worth replacing. One question stays open for as long as it takes: Bitcoin
-        Core gives it a thread of its four,
-        and keeps it also when we hang up."""
+        Core gives it a thread of its four, and keeps it also when we hang up."""
         while True:
             watch, longpoll_id = self._watch, self._longpoll_id
             if watch is None or not longpoll_id or watch.trouble():
@@ -276,7 +275,7 @@ class Follower:
 
     async def _unless_another_node(self, watch: NodeWatch, longpoll_id: str) -> Template | None:
         """The node's template; None as soon as another node is followed, so that one that hangs is not waited for."""
-        answer = asyncio.ensure_future(watch.node.block_template(longpoll_id))
+        answer = asyncio.ensure_future(watch.node.block_template(longpoll_id, self.pace.template_s))
         try:
             while not answer.done() and self._watch is watch:
                 moved = asyncio.ensure_future(self._moved.wait())
@@ -291,8 +290,7 @@ class Follower:
 
 def choose(watches: Sequence[NodeWatch], current: NodeWatch | None, return_s: float) -> NodeWatch | None:
     """The node to follow. The first that is well; the present one is left early for one without any trouble, and for a
-    preferred one only when that
-    has been well for `return_s`. When none is well: stay."""
+    preferred one only when that has been well for `return_s`. When none is well: stay."""
     well = [watch for watch in watches if not watch.trouble()]
     steady = [watch for watch in well if not watch.shaky()] or well
     if not steady:

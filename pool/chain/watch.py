@@ -26,6 +26,7 @@ class Pace:
 
     poll_s: float = 1.0  # getbestblockhash
     answer_s: float = 5.0  # time-out of that and of the health questions
+    template_s: float = 15.0  # time-out of a template that is not waited for by long-poll
     health_s: float = 10.0  # getblockchaininfo, getpeerinfo, uptime
     refresh_s: float = 30.0  # a fresh template on the same tip
     down_s: float = 10.0  # no answer for this long: the node is down (a restart may take a moment)
@@ -97,6 +98,10 @@ class NodeWatch:
             if fault is not None and kind != but and now_s - fault.since_s >= fault.grace_s:
                 return f"{self.name} {fault.text}"
         return ""
+
+    def worry(self) -> str:
+        """What speaks against this node, even if it does not count yet; "" when nothing does."""
+        return next((fault.text for kind in KINDS if (fault := self._faults.get(kind))), "")
 
     def shaky(self) -> bool:
         """Some trouble, perhaps too young to count, and old enough to prefer another node."""
@@ -204,7 +209,7 @@ class NodeWatch:
     async def _try_template(self) -> None:
         """A node that gave no template is not asked for one while another is followed: so it is tried here."""
         with contextlib.suppress(TemplateError):
-            if (await self.node.block_template()).prevhash_hex == self.best_hash_hex:
+            if (await self.node.block_template(timeout_s=self.pace.template_s)).prevhash_hex == self.best_hash_hex:
                 self.clear_fault("template")
 
     async def _listen(self) -> None:

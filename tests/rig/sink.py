@@ -16,6 +16,7 @@ from pool.chain.watch import Pace
 QUICK = Pace(
     poll_s=0.05,
     answer_s=0.5,
+    template_s=2.0,
     health_s=0.1,
     refresh_s=30.0,
     down_s=0.4,
