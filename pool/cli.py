@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 from types import ModuleType
 
-from pool.commands import NAMES
+from pool.commands import NAMES, common
 from pool.config import ConfigError
 
 
@@ -22,7 +23,7 @@ def parser_with(modules: dict[str, ModuleType]) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 failed, 2 wrong use or configuration. What the operator must act on is said in words;
-    anything else is a defect and keeps its traceback."""
+    anything else is a defect and keeps its traceback, without the configuration's secrets."""
     modules = {name: importlib.import_module(f"pool.commands.{name}") for name in NAMES}
     args = parser_with(modules).parse_args(argv)
     try:
@@ -37,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
-        words = _for_the_operator(error)
-        if words is None:
-            raise
-        print(words, file=sys.stderr)
+        from pool.logs import Redactor
+
+        words = _for_the_operator(error) or traceback.format_exc()
+        print(Redactor(common.secrets_loaded).clean(words).rstrip(), file=sys.stderr)
         return 1
     return code
 

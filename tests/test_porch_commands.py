@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pty
@@ -47,7 +48,11 @@ def test_config_check_says_the_fee_in_both_languages(tmp_path: Path) -> None:
     assert "Effective fee 2 %: you keep 98 % of each block." in done.stderr
 
 
-@pytest.mark.parametrize("command", [("config", "check"), ("db", "upgrade"), ("keys", "show")])
+@pytest.mark.parametrize(
+    "command",
+    [("config", "check"), ("db", "upgrade"), ("keys", "show"), ("serve",), ("run",)],
+    ids=" ".join,
+)
 def test_a_wrong_configuration_stops_any_command_with_every_mistake_and_exit_code_2(
     command: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -174,6 +179,31 @@ def test_what_the_operator_must_act_on_is_said_in_words_without_a_traceback(tmp_
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "data" in done.stderr
+
+
+def test_a_failure_of_any_kind_is_told_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from pool.cli import main
+    from pool.commands import db
+    from pool.commands.common import load_config
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POOL__NODE__0__USER", "u")
+    monkeypatch.setenv("POOL__NODE__0__PASSWORD", "hunter2-Zq9")
+    for kind in (RuntimeError, OSError):
+
+        def run(args: argparse.Namespace, kind: type[Exception] = kind) -> int:
+            password = load_config(args).node[0].password
+            assert password is not None
+            raise kind(f"cannot log in with {password.reveal()}")
+
+        monkeypatch.setattr(db, "run", run)
+        assert main(["db", "upgrade"]) == 1
+        said = capsys.readouterr().err
+        assert "cannot log in with ********" in said
+        assert "hunter2-Zq9" not in said
+        assert ("Traceback" in said) == (kind is RuntimeError)
 
 
 def test_every_command_explains_itself() -> None:

@@ -47,13 +47,20 @@ def check_addresses(config: Config) -> Iterable[Mistake]:
             )
 
 
+#: Secret texts of the configuration that was loaded: the porch takes them out of whatever it prints of a failure.
+secrets_loaded: list[str] = []
+
 #: Checks of rooms that configuration itself must not know. Rooms' own go here.
 ROOM_CHECKS: tuple[Check, ...] = (check_addresses,)
 
 
 def load_config(args: argparse.Namespace) -> Config:
     """The effective configuration. ConfigError names every mistake (the porch prints them and ends with 2)."""
-    return load(config_path(args), checks=ROOM_CHECKS)
+    config = load(config_path(args), checks=ROOM_CHECKS)
+    from pool.logs import secrets_of
+
+    secrets_loaded.extend(secrets_of(config))
+    return config
 
 
 def say_fee(config: Config) -> None:
