@@ -284,6 +284,46 @@ def test_a_block_on_the_side_may_hold_what_its_own_branch_only_can_refuse(node: 
     assert node.rpc("submitblock", side.hex()) == "duplicate-invalid"
 
 
+def test_a_proposal_off_the_tip_is_not_judged(node: RunningChain) -> None:
+    template = node.template()
+    raw = build(template, prev=b"\x07" * 32)
+    proposal = {"mode": "proposal", "data": raw.hex()}
+    assert node.rpc("getblocktemplate", proposal) == "inconclusive-not-best-prevblk"
+
+
+def test_a_proposal_needs_no_proof_of_work_and_changes_nothing(node: RunningChain) -> None:
+    template = node.template()
+    raw = Draft(template).solve(good=False)
+    assert node.rpc("getblocktemplate", {"mode": "proposal", "data": raw.hex()}) is None
+    assert node.rpc("getbestblockhash") == template["previousblockhash"]
+    assert node.rpc("submitblock", raw.hex()) == "high-hash"
+
+
+def test_a_transaction_larger_than_a_block_never_waits(node: RunningChain) -> None:
+    raw = pack_tx(2, [TxIn(coinbase_outpoint(node, 1), b"", 0)], [TxOut(1, b"\x6a" * 1_000_000)])
+    with pytest.raises(RpcError, match="bad-txns-oversize"):
+        node.rpc("sendrawtransaction", raw.hex())
+
+
+@pytest.mark.parametrize(
+    ("raw_of", "reason"),
+    [
+        (lambda node: second_coinbase(node, {}), "coinbase"),
+        (lambda node: spend(coinbase_outpoint(node, 1), 1, locktime=10_000), "non-final"),
+        (lambda node: spend(b"\x09" * 36, 1), "bad-txns-inputs-missingorspent"),
+        (lambda node: spend(coinbase_outpoint(node, 1), -1), "bad-txns-vout-negative"),
+    ],
+)
+def test_a_transaction_no_block_could_hold_never_waits(
+    node: RunningChain, raw_of: Callable[[RunningChain], bytes], reason: str
+) -> None:
+    waiting = node.rpc("getmempoolinfo")["size"]
+    with pytest.raises(RpcError, match=reason) as caught:
+        node.rpc("sendrawtransaction", raw_of(node).hex())
+    assert caught.value.code == -26
+    assert node.rpc("getmempoolinfo")["size"] == waiting
+
+
 def test_too_many_signature_operations_are_seen_on_a_side_branch_too(node: RunningChain) -> None:
     """Before any spend is looked at."""
     tip = node.rpc("getblock", node.rpc("getbestblockhash"))

@@ -122,6 +122,12 @@ class DevChain:
                 )
             await asyncio.sleep(_POLL_S)
 
+    async def wait(self) -> int:
+        """Exit code of the child, when it ends by itself or is ended; for whoever must not go on without it."""
+        if self._process is None:
+            raise RuntimeError("the development chain is not running")
+        return await self._process.wait()
+
     async def kill(self) -> None:
         """kill -9, as a power cut would."""
         await self._end(signal.SIGKILL)
