@@ -192,10 +192,10 @@ async def test_an_answer_that_means_held_is_read_as_held(
             fake.branch.pop()
         blocks.submit(found)
         report = await heard.state(BlockState.CONFIRMED)
-        assert [state for state in heard.states if state is not BlockState.HELD] == [
-            BlockState.PENDING,
-            BlockState.CONFIRMED,
-        ]
+        await fake.received(1)
+        await fake.calls("", len(fake.asked) + 6)  # time enough for another offer
+        states = [state for state in heard.states if state is not BlockState.HELD]
+        assert states == [BlockState.PENDING, BlockState.CONFIRMED]
         assert len(fake.submitted) == 1
         assert report.held_by == (nodes.nodes[0].name,)
 

@@ -237,7 +237,7 @@ class Blocks:
             except (NodeError, TimeoutError):
                 failed.add(node.name)
                 continue
-            if header is not None and (header.confirmations >= 1 or node.name in kept.held_by):
+            if header is not None and (header.confirmations >= 1 or node.name in held_before):
                 kept.held_by.add(node.name)
                 kept.refused_by.pop(node.name, None)
                 self._place(kept, header, tip_height)
