@@ -188,6 +188,33 @@ def test_an_absent_file_is_a_mistake_and_not_the_defaults(tmp_path: Path) -> Non
         load(tmp_path / "pool.toml", {})
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "0x" + "f" * 5000, "1" + "0" * 400])
+@pytest.mark.parametrize("key", ["port", "refresh_s"])
+def test_a_number_of_thousands_of_digits_is_refused_like_any_other(number: str, key: str, tmp_path: Path) -> None:
+    told = mistakes_of(f"[stratum]\n{key} = {number}\n", folder=tmp_path)
+    assert len(told) == 1
+    assert len(told[0]) < 300
+    assert key in told[0] or "not TOML" in told[0]
+
+
+def test_eleven_nodes_by_environment_keep_their_order() -> None:
+    config = load(None, {f"POOL__NODE__{n}__URL": f"http://n{n}:1" for n in range(11)})
+    assert [node.url for node in config.node] == [f"http://n{n}:1" for n in range(11)]
+
+
+def test_a_secret_given_twice_by_environment_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p").write_text("x")
+    env = {
+        "POOL__NODE__0__USER": "u",
+        "POOL__NODE__0__PASSWORD": "y",
+        "POOL__NODE__0__PASSWORD_FILE": str(tmp_path / "p"),
+    }
+    told = mistakes_of(env=env)
+    assert told == [
+        "POOL__NODE__0__PASSWORD and POOL__NODE__0__PASSWORD_FILE exclude each other: keep one (environment)"
+    ]
+
+
 _scalars = st.one_of(st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=20), st.none())
 _values = st.one_of(
     _scalars, st.lists(_scalars, max_size=3), st.dictionaries(st.text(max_size=5), _scalars, max_size=2)

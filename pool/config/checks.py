@@ -63,7 +63,8 @@ def out_of_bounds(info: KeyInfo, value: object) -> str:
         return f"must be {wanted}, not {shown}"
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = info.limits.low, info.limits.high
-        if not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
+        odd = isinstance(value, float) and not math.isfinite(value)
+        if odd or (low is not None and value < low) or (high is not None and value > high):
             return f"must be {wanted}, not {shown}"
     return ""
 

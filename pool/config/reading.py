@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,9 @@ from pool.config.sections import REPEATED, SECTIONS, Config, Origin, all_keys
 ENV_PREFIX = "POOL__"
 FILE_SUFFIX = "_file"
 FALSE_WORDS, TRUE_WORDS = ("false", "no", "off", "0"), ("true", "yes", "on", "1")
+
+
+_SECRET_NAMES = frozenset(info.name for info in all_keys() if info.secret)
 
 
 class ConfigError(Exception):
@@ -65,7 +69,7 @@ class _Reader:
         except OSError as error:
             self.complain(str(path), f"cannot be read: {error.strerror}", "")
             return
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:  # TOML's own error, wrong UTF-8, a number of thousands of digits
             self.complain(str(path), f"is not TOML: {error}", "")
             return
         for name, section in table.items():
@@ -99,9 +103,15 @@ class _Reader:
 
     # --- the environment
     def read_env(self, env: Mapping[str, str]) -> None:
-        # Sorted, so that node 0 comes before node 1 whatever the order of the environment.
-        for variable in sorted(env):
-            if variable.upper().startswith(ENV_PREFIX):
+        """Sorted, numbers as numbers: node 0 comes before node 1 and node 10, whatever the environment's order."""
+        ours = [variable for variable in env if variable.upper().startswith(ENV_PREFIX)]
+        both = {name for name in ours if f"{name}{FILE_SUFFIX.upper()}" in ours}
+        for variable in sorted(ours, key=lambda name: [(part.isdecimal(), part.zfill(9)) for part in name.split("__")]):
+            if variable in both and variable.rpartition("__")[2].lower() in _SECRET_NAMES:
+                self.complain(
+                    variable, f"and {variable}{FILE_SUFFIX.upper()} exclude each other: keep one", "environment"
+                )
+            else:
                 self._env_variable(variable, env[variable])
 
     def _env_variable(self, variable: str, text: str) -> None:
@@ -167,7 +177,7 @@ TOML_TYPES: dict[type, type] = {bool: bool, int: int, float: float, tuple: list}
 
 def _from_toml(info: KeyInfo, value: object, base: Path) -> object:
     if info.kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 10**300 else math.inf  # the bounds refuse it
     wanted_type = TOML_TYPES.get(info.kind, str)
     if not isinstance(value, wanted_type) or (isinstance(value, bool) and info.kind is not bool):
         raise _WrongValueError(f"must be {' '.join(words_for_kind(info))}, not {_shown(info, value)}")
