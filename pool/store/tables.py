@@ -1,5 +1,6 @@
 """Every table of the store imported in one place, for migrations; a room's new table module is added here."""
 
+from pool.store.books import allocations, balances, book_accounts, entries, income_blocks, policies, postings
 from pool.store.inbox import inbox
 from pool.store.sessions import accounts, sessions, workers
 from pool.store.work import (
@@ -16,13 +17,20 @@ from pool.store.work import (
 
 __all__ = [
     "accounts",
+    "allocations",
+    "balances",
     "best_shares",
+    "book_accounts",
+    "entries",
     "found_shares",
     "inbox",
+    "income_blocks",
     "ledger_accounts",
     "ledger_workers",
     "log_cursor",
     "log_names",
+    "policies",
+    "postings",
     "sessions",
     "slice_rejects",
     "slice_work",
