@@ -255,6 +255,7 @@ def test_a_block_on_the_side_is_inconclusive_and_kept(node: RunningChain) -> Non
     rival = _without_transactions(template, tip)
     assert node.rpc("submitblock", rival.hex()) == "inconclusive"
     assert node.rpc("submitblock", rival.hex()) == "duplicate"
+    assert node.rpc("getblocktemplate", {"mode": "proposal", "data": rival.hex()}) == "duplicate-inconclusive"
     assert node.rpc("getbestblockhash") == tip["hash"]
     assert node.rpc("getblockheader", block_hash(rival))["confirmations"] == -1
     tips = {entry["hash"]: entry["status"] for entry in node.rpc("getchaintips")}

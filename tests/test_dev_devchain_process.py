@@ -152,6 +152,24 @@ def test_a_port_in_use_is_said_and_nothing_is_left_running(tmp_path: Path) -> No
         asyncio.run(story())
 
 
+def test_a_parent_that_cannot_be_watched_is_said_and_not_ignored(tmp_path: Path) -> None:
+    """Standard input must be a pipe: a plain file says nothing about the parent."""
+    command = [sys.executable, "-m", "pool.dev.devchain", "--mode", "strict", "--datadir", str(tmp_path / "chain")]
+    (tmp_path / "input").write_text("x")
+    with (tmp_path / "input").open("rb") as plain:
+        ended = subprocess.run(
+            [*command, "--with-parent"],
+            stdin=plain,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert ended.returncode == 2
+    assert "cannot start" in ended.stderr
+
+
 def test_a_chain_that_stops_by_rpc_ends_with_code_zero(tmp_path: Path) -> None:
     chain = RunningChain(tmp_path)
     chain.start()

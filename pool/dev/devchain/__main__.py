@@ -87,6 +87,17 @@ async def _watch_parent(node: DevNode) -> None:
     node.stop()
 
 
+async def _until_stopped(node: DevNode, watcher: asyncio.Task[None] | None) -> None:
+    """Wait for the stop; whoever watches the parent must not die unnoticed."""
+    stopped = asyncio.create_task(node.stopping.wait())
+    try:
+        await asyncio.wait({stopped, *filter(None, [watcher])}, return_when=asyncio.FIRST_COMPLETED)
+        if watcher is not None and watcher.done():
+            watcher.result()
+    finally:
+        stopped.cancel()
+
+
 async def serve(options: argparse.Namespace) -> None:
     """Open everything, say so in the ready file, and run until told to stop."""
     datadir: Path = options.datadir
@@ -124,14 +135,13 @@ async def serve(options: argparse.Namespace) -> None:
         print(
             f"{WARNING}. {options.mode} mode, RPC on 127.0.0.1:{port}, ZMQ on {node.publisher.address}", file=sys.stderr
         )
-        await node.stopping.wait()
+        await _until_stopped(node, watcher)
         if node.failure is not None:
             raise OSError(f"stopped: {node.failure}") from node.failure
     finally:
         if watcher is not None:
             watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watcher
+            await asyncio.wait({watcher})
         await runner.cleanup()
         (datadir / ".cookie").unlink(missing_ok=True)
         node.close()

@@ -170,7 +170,11 @@ class Chain:
         block = parse_block(raw)
         known = self.index.nodes.get(block.hash)
         if known is not None:
-            return "duplicate-invalid" if self.index.sound(known) is not known else "duplicate"
+            if self.index.sound(known) is not known:
+                return "duplicate-invalid"
+            return (
+                "duplicate" if known.height == 0 or self.store.was_connected(known.hash) else "duplicate-inconclusive"
+            )
         if block.header.prev != self.tip.hash:
             return "inconclusive-not-best-prevblk"
         try:

@@ -18,7 +18,7 @@ class Node:
     made precious."""
 
     hash: bytes
-    parent: Node | None
+    parent: Node | None = field(repr=False)
     header: Header
     height: int
     work: int  # of the whole branch
@@ -28,7 +28,7 @@ class Node:
     pace: int
     status: int = VALID
     resumed_ms: int = 0  # when this process started on this tip: nobody could mine while it was down
-    children: list[Node] = field(default_factory=list)
+    children: list[Node] = field(default_factory=list, repr=False)
 
     def median_time_s(self) -> int:
         """Median time past: of this block and the ten before."""

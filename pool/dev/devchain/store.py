@@ -130,6 +130,11 @@ class Store:
         )  # fmt: skip
         self._db.execute("UPDATE blocks SET undo = ? WHERE hash = ?", (undo, block_hash))
 
+    def was_connected(self, block_hash: bytes) -> bool:
+        """Whether the block's spends were ever checked, so that it once was on the active chain."""
+        row = self._db.execute("SELECT undo IS NOT NULL FROM blocks WHERE hash = ?", (block_hash,)).fetchone()
+        return row is not None and bool(row[0])
+
     def undo(self, block_hash: bytes) -> list[Coin]:
         """The coins a connected block spent."""
         row = self._db.execute("SELECT undo FROM blocks WHERE hash = ?", (block_hash,)).fetchone()
