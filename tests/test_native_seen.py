@@ -133,14 +133,15 @@ print(resident() - before, seen.bytes)
     root = Path(native_seen.__file__).parent.parent
     result = subprocess.run(
         [sys.executable, "-P", "-c", script],
-        env={"PYTHONPATH": str(root)},
+        env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
     taken, reported = map(int, result.stdout.split())
-    assert 0.7 * reported < taken < 1.5 * reported, (taken, reported)
+    most = 4 if "asan" in os.environ.get("LD_PRELOAD", "") else 1.5  # red zones and quarantine
+    assert 0.7 * reported < taken < most * reported, (taken, reported)
     print(f"{reported / 501_000:.1f} bytes a hash reported, {taken / 500_000:.1f} measured")
 
 
