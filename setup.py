@@ -6,6 +6,7 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("native")
 BUILD = Path("build")
@@ -66,7 +67,20 @@ extensions = [
     for name, extra in SOURCES.items()
     if (NATIVE / f"{name}.pyx").exists()
 ]
+
+
+class SwapInPlace(build_ext):
+    """A fresh module comes in by rename: copying over a file that a running pool has mapped crashes that pool."""
+
+    def copy_file(self, infile, outfile, *args, **kwargs):
+        part = f"{outfile}.part"
+        super().copy_file(infile, part, *args, **kwargs)
+        os.replace(part, outfile)
+        return outfile, True
+
+
 setup(
+    cmdclass={"build_ext": SwapInPlace},
     ext_modules=cythonize(
         extensions,
         build_dir="build/cython",
