@@ -24,6 +24,8 @@ from pool.config.keys import MASK, SecretUrl, keys_of
 
 #: Lines that wait for a slow terminal or pipe; more are dropped and counted.
 QUEUE_LINES = 10_000
+#: Libraries whose "info" is noise here: they write from warnings on, unless level = debug.
+QUIET = ("alembic", "asyncio")
 SHORTEST_SECRET = 4  # replacing shorter ones would only garble the log
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OURS = frozenset({"ts", "level", "logger", "event", "error"})
@@ -194,11 +196,16 @@ def writing(section: LogSection, secrets: Iterable[str] = (), stream: TextIO | N
     before, level_before = root.handlers[:], root.level
     root.handlers[:] = [handler]
     root.setLevel(section.level.upper())
+    quiet = [logging.getLogger(name) for name in QUIET] if section.level != "debug" else []
+    for logger in quiet:
+        logger.setLevel(logging.WARNING)
     logging.captureWarnings(True)
     try:
         yield redactor
     finally:
         logging.captureWarnings(False)
+        for logger in quiet:
+            logger.setLevel(logging.NOTSET)
         root.handlers[:] = before
         root.setLevel(level_before)
         handler.close()

@@ -67,6 +67,16 @@ def test_levels_below_the_configured_one_are_not_written() -> None:
     assert logging.getLogger().handlers != []  # pytest's own are back
 
 
+def test_libraries_that_chatter_are_heard_from_warnings_on() -> None:
+    def chatter() -> None:
+        logging.getLogger("alembic.runtime.migration").info("Context impl")
+        logging.getLogger("alembic").warning("careful")
+
+    assert "Context impl" not in logged(LogSection(format="text", level="info"), chatter)
+    assert "careful" in logged(LogSection(format="text", level="info"), chatter)
+    assert "Context impl" in logged(TEXT, chatter)
+
+
 PLANTED = "hunter2-Zq9"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from pool.store.migrating import StoreError, migrate
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 READERS = 4
 #: How long SQLite waits for another process's write; PostgreSQL queues by itself.
@@ -111,7 +114,10 @@ class Store:
         """Bring the tables to this version's form (at start, `db upgrade`); names of the migrations run. Blocking."""
         if self.sqlite and self.url.database is not None:
             _make_private_file(Path(self.url.database))
-        return self.write_now(migrate)
+        done = self.write_now(migrate)
+        if done:
+            log.info("database upgraded", extra={"migrations": done})
+        return done
 
     def write_now(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, blocking, on the calling thread (start, command line)."""
