@@ -14,7 +14,7 @@ import numpy as np
 from scaling import checks
 from scaling.books import Shelf
 from scaling.cache import PredictionCache
-from scaling.curves import FAMILIES, CurveSet, Status
+from scaling.curves import FAMILIES, CurveSet
 from scaling.decision import Caution
 from scaling.errors import InvalidQuery, InvalidRecord
 from scaling.families import Floats

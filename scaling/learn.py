@@ -86,11 +86,10 @@ def _learn_chunk(histories: list[History], options: LearnOptions, warm: CurveSet
         if h.weight is not None:
             w[k, :n] *= h.weight
         start[k] = h.prior_records
-    first = start.copy()
     curves, residual = _fit(c, y, w, start, options, warm)
     if options.drift:
         for _ in range(2):
-            moved = _split_regimes(curves, residual, c, y, w, start, first)
+            moved = _split_regimes(curves, residual, c, y, w, start)
             if not len(moved):
                 break
             again, r = _fit(c[moved], y[moved], w[moved], start[moved], options, None)
@@ -100,9 +99,7 @@ def _learn_chunk(histories: list[History], options: LearnOptions, warm: CurveSet
     return curves
 
 
-def _split_regimes(
-    curves: CurveSet, t: Floats, c: Floats, y: Floats, w: Floats, start: np.ndarray, first: np.ndarray
-) -> np.ndarray:
+def _split_regimes(curves: CurveSet, t: Floats, c: Floats, y: Floats, w: Floats, start: np.ndarray) -> np.ndarray:
     """Find rows whose residuals changed level; move the old records to the new level and cut their weight. Returns
     the rows.
 
@@ -157,15 +154,16 @@ def _fit(
     out.n = on.sum(axis=1)
     out.n_eff = w.sum(axis=1) ** 2 / (w * w).sum(axis=1)
     out.regime_start = start.copy()
-    current = on & (np.arange(c.shape[1]) >= start[:, None])
-    current = np.where(current.any(axis=1, keepdims=True), current, on)
+    current: np.ndarray = on & (np.arange(c.shape[1]) >= start[:, None])
+    prior_only: np.ndarray = ~np.asarray(current.any(axis=1))  # nothing but the pseudo-records that come first
+    current = np.where(prior_only[:, None], on, current)
     out.c_min = np.where(current, c, np.inf).min(axis=1)
     out.c_max = np.where(current, c, 0.0).max(axis=1)
     for f, family_fit in fits.items():
         out.theta[:, f], out.cov[:, f] = family_fit.theta, family_fit.cov
         out.aicc[:, f] = fitting.aicc(family_fit.deviance, out.n_eff, SIZE[f])
     spans = out.c_max - out.c_min > 0.05 * out.c_max
-    _judge(out, fits, x, on, spans, options)
+    _judge(out, fits, x, on, spans, prior_only, options)
     _weigh(out, options)
     v = np.exp(slope[:, None] * (x - centre[:, None]))
     t = _residuals(out, fits, s, v, y, on, w)
@@ -191,6 +189,7 @@ def _judge(
     x: Floats,
     on: np.ndarray,
     spans: np.ndarray,
+    prior_only: np.ndarray,
     options: LearnOptions,
 ) -> None:
     """Which families the data can tell apart from nothing, and the status of each row."""
@@ -217,11 +216,11 @@ def _judge(
             fast = fits[Family.EXPONENTIAL].theta[:, 1] > 20.0
             out.aicc[vague & others & ~fast, Family.EXPONENTIAL] = np.inf
     out.status[:] = np.where(thin, Status.PROVISIONAL, Status.FULL)
-    prior_only = out.regime_start >= out.n  # pseudo-records come first; nothing follows them
     out.status[prior_only] = Status.PRIOR
     if Family.SQRT in fits:  # a prior is the square-root law, whatever its few points would allow too
-        others = [f for f in fits if f is not Family.SQRT]
-        out.aicc[np.ix_(prior_only, others)] = np.inf
+        for f in fits:
+            if f is not Family.SQRT:
+                out.aicc[prior_only, f] = np.inf
     if len(options.families) == 1:
         f = options.families[0]
         out.aicc[:, f] = np.where(
