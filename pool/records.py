@@ -140,6 +140,7 @@ class BlockFound:
     found_at_ns: int
     epoch: int
     seq: int
+    mode: str = "ledger"  # of the port it came in by: whom its coinbase pays
 
 
 @dataclass(frozen=True, slots=True)

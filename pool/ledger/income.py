@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, delete, func, select, update
 
 from pool.ledger import policy as policies
 from pool.ledger.books import Entry, post
@@ -121,8 +121,7 @@ def matured(connection: Connection, hash_hex: str, at_s: int) -> bool:
     if row is None or row.state != "immature":
         return False
     frozen = frozen_parts(connection, "block", hash_hex)
-    direct = {account.removeprefix("miner:"): msat // MSAT for account, part, msat in frozen.rows if part == "direct"}
-    if _derive(connection, row, direct) != frozen:
+    if not can_be_derived(connection, hash_hex):
         raise DeterminismError(f"block {hash_hex} splits differently now than when it was found")
     received = row.coinbase_msat - row.direct_msat
     moves = {"onchain_immature": -received, "onchain_cold": received, f"unallocated:{hash_hex}": received}
@@ -133,7 +132,21 @@ def matured(connection: Connection, hash_hex: str, at_s: int) -> bool:
     return True
 
 
+def highest_found(connection: Connection) -> int:
+    """Height of the highest block found so far; 0 before the first."""
+    return int(connection.execute(select(func.max(found_shares.c.height))).scalar() or 0)
+
+
 # --- deriving
+
+
+def can_be_derived(connection: Connection, hash_hex: str) -> bool:
+    """Does the data of today give the split that was frozen when the block was found?"""
+    row = _block(connection, hash_hex)
+    assert row is not None
+    frozen = frozen_parts(connection, "block", hash_hex)
+    direct = {account.removeprefix("miner:"): msat // MSAT for account, part, msat in frozen.rows if part == "direct"}
+    return _derive(connection, row, direct) == frozen
 
 
 def _derive(connection: Connection, row: Row[tuple[object, ...]], direct_sat: Mapping[str, int]) -> Parts:

@@ -38,15 +38,18 @@ def of_version(connection: Connection, version: int) -> Policy:
     return _policy(row.body)
 
 
+def any_yet(connection: Connection) -> bool:
+    return connection.execute(select(policies.c.version).limit(1)).first() is not None
+
+
 def adopt(connection: Connection, policy: Policy, from_height: int, at_s: int) -> int:
-    """Make it effective from a height on; the version (of the present one when nothing differs). ValueError when an
-    earlier decision reaches further: a policy never changes what was already promised for a height."""
+    """Make it effective from a height on; the version (of the present one when nothing differs). Never below the height
+    an earlier version begins at: a policy does not change what was already promised."""
     newest = connection.execute(select(policies).order_by(policies.c.version.desc()).limit(1)).one_or_none()
     if newest is not None:
         if newest.body == body_of(policy):
             return int(newest.version)
-        if from_height < newest.from_height:
-            raise ValueError(f"version {newest.version} holds from height {newest.from_height}, not {from_height}")
+        from_height = max(from_height, newest.from_height)  # what was promised for a height below stays
     version = 1 if newest is None else newest.version + 1
     connection.execute(
         policies.insert().values(

@@ -1,0 +1,179 @@
+"""The ledger's clock: sums the log each second, books what the chain says of our blocks, audits each minute."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from pool.ledger import audit, income
+from pool.ledger import policy as policies
+from pool.ledger.income import Coinbase, DeterminismError, NotSummedError
+from pool.ledger.logreader import Batch, LogGapError, LogReader
+from pool.ledger.rewards import Policy
+from pool.ledger.slices import Closed, Slices
+from pool.store.engine import Store, StoreUnavailableError
+
+log = logging.getLogger(__name__)
+
+SUM_EVERY_S = 1.0
+AUDIT_EVERY_S = 60.0
+COMPLAIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChainNews:
+    """What the chain says of a found block. `state`: "held", "confirmed", "orphaned", "mature"."""
+
+    hash_hex: str
+    state: str
+    coinbase: Coinbase
+
+
+class Keeper:
+    """One per pool. `run` never ends by itself; a database that is down is waited for, and the log keeps the shares."""
+
+    def __init__(
+        self,
+        store: Store,
+        directory: Path,
+        subsidy_sat: Callable[[int], int],
+        policy: Policy,
+        *,
+        on_policy: Callable[[int, bytes], None] = lambda version, digest: None,
+        on_closed: Callable[[Closed], None] = lambda closed: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`directory` of the share log; `policy` of the configuration, effective from height 0 when it is the first,
+        else from the next block that is found; `on_policy` writes its version into the share log."""
+        self._store, self._reader, self._slices = store, LogReader(directory), Slices(subsidy_sat)
+        self._policy, self._on_policy, self._on_closed, self._clock = policy, on_policy, on_closed, clock
+        self._news: deque[ChainNews] = deque()
+        self._loaded = False
+        self._complained_s = float("-inf")
+        self.broken: tuple[audit.Broken, ...] = ()
+        self.audited_at_s: float | None = None
+        self.stopped: str | None = None  # why no money may leave
+
+    # --- from other rooms
+
+    def tell(self, news: ChainNews) -> None:
+        """From the chain side, in order; the same news twice is harmless."""
+        self._news.append(news)
+
+    # --- the clock
+
+    async def run(self) -> None:
+        await self._start()
+        audit_due_s = 0.0
+        while True:
+            try:
+                await self.step()
+                if time.monotonic() >= audit_due_s:
+                    await self.audit()
+                    audit_due_s = time.monotonic() + AUDIT_EVERY_S
+            except StoreUnavailableError as error:
+                self._loaded = False
+                self._complain(f"the database cannot be written, the share log keeps everything: {error}")
+            await asyncio.sleep(SUM_EVERY_S)
+
+    async def step(self) -> None:
+        """Sum all there is, then book all news."""
+        while await self._sum_some():
+            pass
+        await self._book_news()
+
+    async def audit(self) -> Sequence[audit.Broken]:
+        """Check all invariants; a broken one stops payouts and says why, until a check finds all of them whole."""
+        found = await self._store.read(audit.verify)
+        for one in found:
+            if one not in self.broken:
+                log.critical("invariant %s is broken: %s", one.invariant, one.what)
+        self.broken, self.audited_at_s = tuple(found), self._clock()
+        if found:
+            self.stopped = f"invariant {found[0].invariant}: {found[0].what}"
+        elif self.stopped is not None and self.stopped.startswith("invariant "):
+            log.warning("all invariants hold again")
+            self.stopped = None
+        return found
+
+    async def _start(self) -> None:
+        while True:
+            try:
+                version, digest = await self._store.write(_adopt, self._policy, int(self._clock()))
+                self._on_policy(version, digest)
+                return
+            except StoreUnavailableError as error:
+                self._complain(f"the database cannot be reached: {error}")
+                await asyncio.sleep(SUM_EVERY_S)
+
+    async def _sum_some(self) -> bool:
+        if not self._loaded:
+            await self._store.read(self._slices.load)
+            self._loaded = True
+        try:
+            batch = await asyncio.to_thread(self._reader.after, self._slices.position)
+        except LogGapError as error:
+            self.stopped = str(error)
+            self._complain(f"shares are missing from the log, nothing is summed: {error}")
+            return False
+        if batch is None:
+            return False
+        before = self._slices.position
+        try:
+            closed = await self._store.write(self._slices.add, batch)
+        except BaseException:
+            self._loaded = False  # memory may be ahead of the database
+            raise
+        for one in closed:
+            self._on_closed(one)
+        return self._slices.position != before and not _short(batch)
+
+    async def _book_news(self) -> None:
+        waiting: list[ChainNews] = []
+        while self._news:
+            news = self._news[0]
+            try:
+                await self._store.write(_book, news, int(self._clock()))
+            except NotSummedError:
+                waiting.append(news)  # its share is in the log, but not summed yet
+            except DeterminismError as error:
+                self.stopped = str(error)
+                log.critical("payouts stop: %s", error)
+            self._news.popleft()
+        self._news.extend(waiting)
+
+    def _complain(self, what: str) -> None:
+        if time.monotonic() - self._complained_s >= COMPLAIN_S:
+            self._complained_s = time.monotonic()
+            log.error("%s", what)
+
+
+def _short(batch: Batch) -> bool:
+    """So few rows that they are the newest: the next look can wait its second."""
+    return len(batch.rows) < 1024
+
+
+def _adopt(connection: Connection, policy: Policy, at_s: int) -> tuple[int, bytes]:
+    """The configured policy, from height 0 when it is the first, else from above every block found so far: what was
+    promised for a height stays."""
+    above = income.highest_found(connection) + 1 if policies.any_yet(connection) else 0
+    return policies.adopt(connection, policy, above, at_s), policies.digest_of(policy)
+
+
+def _book(connection: Connection, news: ChainNews, at_s: int) -> None:
+    """All of a block's way in one transaction: news may have been missed while the process was down."""
+    if news.state == "orphaned":
+        income.orphaned(connection, news.hash_hex, at_s)
+        return
+    income.found(connection, news.hash_hex, news.coinbase, at_s)
+    if news.state in ("confirmed", "mature"):
+        income.returned(connection, news.hash_hex, at_s)
+    if news.state == "mature":
+        income.matured(connection, news.hash_hex, at_s)
