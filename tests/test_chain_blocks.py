@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pool.chain.blocks import BlockReport, Blocks, BlockState
+from pool.chain.blocks import TRIES_WHEN_HELD, BlockReport, Blocks, BlockState
+from pool.chain.journal import Journal, Mark
 from pool.chain.node import Nodes
 from pool.chain.types import NETWORKS
 from pool.records import BlockFound
@@ -153,12 +154,14 @@ async def test_what_cannot_be_read_back_is_named_and_left_alone(
         torn = tmp_path / f"00000001-{bad.hash_hex}.block"
         torn.write_text(torn.read_text()[:-40] + "00" * 20)
         torn.write_text(torn.read_text().replace(bad.block[:8].hex(), "00" * 8))
+        other = tmp_path / f"00000001-{found_on(fake.branch[-1], 1, rng).hash_hex}.block"
+        other.write_text(torn.with_name(f"00000001-{good.hash_hex}.block").read_text().replace("0", "1"))
         (tmp_path / "00000002-aa.block").write_text("{")
         (tmp_path / "00000003-bb.block.tmp").write_text("half")
         async with running(keeper(tmp_path, nodes, heard)):
             await heard.state(BlockState.CONFIRMED)
         assert fake.submitted == [good.block.hex()]
-    for name in (torn.name, "00000002-aa.block", "00000003-bb.block.tmp"):
+    for name in (torn.name, other.name, "00000002-aa.block", "00000003-bb.block.tmp"):
         assert name in caplog.text
         assert (tmp_path / name).exists()
 
@@ -235,7 +238,7 @@ async def test_a_node_that_fails_is_asked_again_until_it_takes_the_block(
         await asyncio.sleep(0)
         fake.always["submitblock"] = fault  # type: ignore[assignment]
         blocks.submit(found_on(fake.branch[-1], 1, rng))
-        await fake.calls("submitblock", 3)
+        await fake.calls("submitblock", 2 * TRIES_WHEN_HELD)
         assert heard.states == [BlockState.PENDING]
         del fake.always["submitblock"]
         await heard.state(BlockState.CONFIRMED)
@@ -285,20 +288,22 @@ async def test_a_block_that_one_node_lost_is_offered_again_while_another_is_stil
 ) -> None:
     heard = Heard()
     async with BlockNode() as silent, BlockNode() as forgetful:
-        async with client(REGTEST, silent, forgetful, timeout_s=0.2) as nodes:
+        async with client(REGTEST, silent, forgetful, timeout_s=60.0) as nodes:
             async with running(keeper(tmp_path, nodes, heard)) as blocks:
                 await asyncio.sleep(0)
-                silent.always["*"] = reset
+                silent.always["submitblock"] = hang
                 found = found_on(forgetful.branch[-1], 1, rng)
                 blocks.submit(found)
                 await heard.state(BlockState.CONFIRMED)
                 heard.reports.clear()
                 forgetful.always["submitblock"] = reset
                 forgetful.forget(found.hash_hex)
-                await heard.state(BlockState.PENDING)
+                assert (await heard.state(BlockState.PENDING)).held_by == ()
                 forgetful.always.clear()
                 await heard.state(BlockState.CONFIRMED)
                 assert forgetful.submitted == [found.block.hex()] * 2
+                assert silent.hanging == 1, "one offer at a time is enough"
+                silent.unhang.set()
 
 
 async def test_both_nodes_get_the_block_and_both_are_named(tmp_path: Path, rng: random.Random) -> None:
@@ -507,6 +512,19 @@ async def test_a_listener_that_fails_ends_the_room(tmp_path: Path, rng: random.R
             await asyncio.wait_for(blocks.run(), 20)
         assert caught.group_contains(RuntimeError, match="books are closed")
         only_body(tmp_path)
+
+
+def test_a_crash_between_the_last_word_and_the_removal_leaves_nothing_to_do_twice(
+    tmp_path: Path, rng: random.Random
+) -> None:
+    journal, found = Journal(tmp_path), found_on("00" * 32, 1, rng)
+    journal.write(found)
+    (body,) = tmp_path.glob("*.block")
+    text = body.read_text()
+    journal.settle(found, Mark("mature", "", ("one",)), keep_body=False)
+    body.write_text(text)  # as if the removal had not happened
+    assert Journal(tmp_path).load() == []
+    assert names_in(tmp_path) == ["kept", "settled.jsonl"]
 
 
 @pytest.mark.parametrize("torn_at", [0.0, 0.3, 0.9, 1.0])
