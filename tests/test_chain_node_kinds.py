@@ -18,7 +18,7 @@ from pool.chain.rpc import NodeAddress
 from pool.chain.types import NETWORKS, NodeMisconfigured, NodeRefused, Outcome
 from rig.daemon import NodeDaemon
 from rig.nodes import fresh_node, node, node_kind  # noqa: F401 - fixtures
-from rig.sink import QUICK, Sink, following
+from rig.sink import CALM, Sink, following
 
 REGTEST = NETWORKS["regtest"]
 
@@ -120,7 +120,7 @@ async def test_wrong_words_are_refused_by_kind(node: NodeDaemon) -> None:  # noq
 
 
 async def test_every_new_block_is_announced_once_and_followed_by_its_template(node: NodeDaemon) -> None:  # noqa: F811
-    async with following([address(node)], REGTEST) as (_, sink):
+    async with following([address(node)], REGTEST, CALM) as (_, sink):
         await sink.until(well)
         hashes = []
         for _ in range(5):
@@ -128,11 +128,11 @@ async def test_every_new_block_is_announced_once_and_followed_by_its_template(no
             hashes.append(new)
             assert (await sink.until_on(new)).height == len(hashes) + 1
         assert sink.tips[1:] == hashes
-        assert sink.state.ok
+        await sink.until(well)
 
 
 async def test_zmq_or_long_poll_brings_a_block_without_any_poll(node: NodeDaemon) -> None:  # noqa: F811
-    lazy = dataclasses.replace(QUICK, poll_s=60.0, health_s=60.0)
+    lazy = dataclasses.replace(CALM, poll_s=60.0, health_s=60.0)
     async with following([address(node)], REGTEST, lazy) as (_, sink):
         await sink.until(well)
         await asyncio.sleep(0.2)  # the long-poll and ZMQ subscriptions cannot be seen from here
@@ -143,7 +143,7 @@ async def test_zmq_or_long_poll_brings_a_block_without_any_poll(node: NodeDaemon
 
 
 async def test_a_reorg_of_equal_height_by_invalidateblock(node: NodeDaemon) -> None:  # noqa: F811
-    async with following([address(node)], REGTEST) as (_, sink):
+    async with following([address(node)], REGTEST, CALM) as (_, sink):
         await sink.until(well)
         _, first = await asyncio.to_thread(node.generate, 2)
         await sink.until_on(first)
@@ -157,11 +157,11 @@ async def test_a_reorg_of_equal_height_by_invalidateblock(node: NodeDaemon) -> N
                 await asyncio.sleep(0.3)
         template = await sink.until_on(second)
         assert template.height == 3
-        assert sink.state.ok
+        await sink.until(well)
 
 
 async def test_a_reorg_back_after_two_blocks(node: NodeDaemon) -> None:  # noqa: F811
-    async with following([address(node)], REGTEST) as (_, sink):
+    async with following([address(node)], REGTEST, CALM) as (_, sink):
         await sink.until(well)
         one, _, three = await asyncio.to_thread(node.generate, 3)
         await sink.until_on(three)
@@ -172,7 +172,7 @@ async def test_a_reorg_back_after_two_blocks(node: NodeDaemon) -> None:  # noqa:
 
 
 async def test_a_node_killed_and_started_again_in_the_middle(node: NodeDaemon) -> None:  # noqa: F811
-    async with following([address(node)], REGTEST) as (_, sink):
+    async with following([address(node)], REGTEST, CALM) as (_, sink):
         await sink.until(well)
         await asyncio.to_thread(node.generate, 2)
         await sink.until(lambda sink: sink.templates[-1].height == 3)
@@ -183,11 +183,11 @@ async def test_a_node_killed_and_started_again_in_the_middle(node: NodeDaemon) -
         await sink.until(well, 20)
         [new] = await asyncio.to_thread(node.generate, 1)
         await sink.until_on(new)
-        assert sink.state.ok
+        await sink.until(well)
 
 
 async def test_a_frozen_node_is_told_and_its_thaw_too(node: NodeDaemon) -> None:  # noqa: F811
-    async with following([address(node)], REGTEST) as (_, sink):
+    async with following([address(node)], REGTEST, CALM) as (_, sink):
         await sink.until(well)
         node.freeze()
         await sink.until(lambda sink: not sink.state.ok)
@@ -202,7 +202,7 @@ async def test_of_two_nodes_with_one_frozen_the_other_gives_work_and_the_end_is_
     tmp_path: Path,
 ) -> None:
     with fresh_node(node_kind, tmp_path / "second") as other:
-        async with following([address(node), address(other)], REGTEST) as (follower, sink):
+        async with following([address(node), address(other)], REGTEST, CALM) as (follower, sink):
             await sink.until(well)
             node.freeze()
             [new] = await asyncio.to_thread(other.generate, 1)

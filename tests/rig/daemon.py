@@ -118,7 +118,7 @@ class NodeDaemon:
             try:
                 self.rpc("getblockcount")
                 return
-            except (OSError, http.client.HTTPException, RpcFailure) as error:
+            except (OSError, http.client.HTTPException, RpcFailure, ValueError) as error:
                 if not self._run.alive() or time.monotonic() > deadline:
                     words = self._run.last_words()
                     self.stop()

@@ -22,7 +22,7 @@ from pool.chain.watch import Pace
 from pool.chain.work import Payees, WorkDesk
 from pool.records import BlockFound
 from rig.daemon import NodeDaemon
-from rig.sink import QUICK
+from rig.sink import CALM
 
 REGTEST = NETWORKS["regtest"]
 #: Anyone can spend these, without a signature: P2WSH and P2SH of OP_TRUE.
@@ -116,7 +116,7 @@ async def mining(
     daemons: Sequence[NodeDaemon],
     folder: Path,
     *,
-    pace: Pace = QUICK,
+    pace: Pace = CALM,
     script: Callable[[], bytes] = lambda: P2WSH_TRUE,
     timeout_s: float = 5.0,
 ) -> AsyncIterator[MinePool]:

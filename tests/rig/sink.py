@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from pool.chain.node import Nodes
@@ -25,6 +26,8 @@ QUICK = Pace(
     return_s=0.4,
     failover_s=0.2,
 )
+#: For real node processes, which on a busy machine may be silent for a second.
+CALM = dataclasses.replace(QUICK, answer_s=3.0, template_s=5.0, down_s=1.0)
 
 
 class Sink:
