@@ -61,6 +61,12 @@ def root_commitment(epoch: int, height: int, root: Node, tip_hash: bytes, journa
     return tagged_hash("pool/pol/root/v1", message)
 
 
+def carried(balance_commitment: bytes, work_commitment: bytes) -> bytes:
+    """Both trees of an epoch in the 32 bytes that a coinbase has room for; a tree that does not exist counts as
+    zeros."""
+    return tagged_hash("pool/pol/pair/v1", _sized(balance_commitment) + _sized(work_commitment))
+
+
 def _sized(value: bytes) -> bytes:
     if len(value) != 32:
         raise ValueError(f"a hash must be 32 bytes, got {len(value)}")

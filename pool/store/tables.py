@@ -2,6 +2,7 @@
 
 from pool.store.books import allocations, balances, book_accounts, entries, income_blocks, policies, postings
 from pool.store.inbox import inbox
+from pool.store.proofs import proof_epochs, proof_leaves
 from pool.store.sessions import accounts, sessions, workers
 from pool.store.work import (
     best_shares,
@@ -31,6 +32,8 @@ __all__ = [
     "log_names",
     "policies",
     "postings",
+    "proof_epochs",
+    "proof_leaves",
     "sessions",
     "slice_rejects",
     "slice_work",
