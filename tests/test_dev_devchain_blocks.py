@@ -73,6 +73,17 @@ def of_mature(value_sat: int, **more: int) -> Callable[[RunningChain, dict[str, 
     return lambda node, template: spend(coinbase_outpoint(node, 1), value_sat, **more)
 
 
+def hidden_sigops(script: bytes, script_sig: bytes, witness: list[bytes]) -> Spoil:
+    """Two transactions: the first pays to `script`, the second spends it; the operations are in what it reveals."""
+
+    def spoil(node: RunningChain, template: dict[str, Any]) -> bytes:
+        paying = pack_tx(2, [TxIn(coinbase_outpoint(node, 1), b"", 0)], [TxOut(1_000_000, script)])
+        coin = TxIn(parse_tx(paying).txid + bytes(4), script_sig, 0)
+        return build(template, txs=[paying, pack_tx(2, [coin], [TxOut(1, SCRIPT)], [witness])], value_sat=0)
+
+    return spoil
+
+
 def duplicated_end(node: RunningChain, template: dict[str, Any]) -> bytes:
     """CVE-2012-2459: the last transactions twice, the same Merkle root as without."""
     txs = Draft(template).txs[:2]
@@ -192,7 +203,12 @@ MUTATED: dict[str, list[Spoil]] = {
     ],
     "bad-txns-premature-spend-of-coinbase": [with_tx(lambda node, t: spend(coinbase_outpoint(node, 4), 1))],
     "bad-txns-in-belowout": [with_tx(of_mature(50 * 100_000_000 + 1))],
-    "bad-blk-sigops": [draft(script=b"\xac" * 20_001), draft(script=b"\xae" * 1_001)],
+    "bad-blk-sigops": [
+        draft(script=b"\xac" * 20_001),
+        draft(script=b"\xae" * 1_001),
+        hidden_sigops(b"\x00\x20" + bytes(32), b"", [b"\xac" * 80_001]),  # P2WSH: 1 each
+        hidden_sigops(b"\xa9\x14" + bytes(20) + b"\x87", b"\x4d\x21\x4e" + b"\xac" * 20_001, []),  # P2SH: 4 each
+    ],
 }
 CASES = [(reason, number, spoil) for reason, spoils in MUTATED.items() for number, spoil in enumerate(spoils)]
 
@@ -332,6 +348,14 @@ def test_too_many_signature_operations_are_seen_on_a_side_branch_too(node: Runni
     prev = bytes.fromhex(tip["previousblockhash"])[::-1]
     assert node.rpc("submitblock", build(empty, prev=prev, script=b"\xac" * 20_001).hex()) == "bad-blk-sigops"
     assert node.rpc("submitblock", build(empty, prev=prev, script=b"\xac" * 19_900).hex()) == "inconclusive"
+
+
+@pytest.mark.parametrize("count", [79_000, 80_002])
+def test_operations_in_a_witness_script_cost_one_each(node: RunningChain, count: int) -> None:
+    template = node.template()
+    raw = hidden_sigops(b"\x00\x20" + bytes(32), b"", [b"\xac" * count])(node, template)
+    wanted = None if count < 80_000 else "bad-blk-sigops"
+    assert node.rpc("getblocktemplate", {"mode": "proposal", "data": raw.hex()}) == wanted
 
 
 @pytest.mark.parametrize(("count", "segwit_percent"), [(0, 0), (1, 0), (1, 100), (2, 100), (3, 50), (300, 60)])
