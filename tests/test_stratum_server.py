@@ -344,6 +344,9 @@ async def test_everything_is_saved_while_it_runs_and_a_broken_store_loses_nothin
     stored = StoredSessions(failing=True)
     async with running(tmp_path, stored=stored) as pool, await pool.connect() as miner:
         await miner.enter(ADDRESS)
+        await miner.submit(miner.share())
+        session = next(iter(pool.hub.sessions))
+        await pool.until(lambda: session.earning, what="the watch to see the share")
         await pool.server.save()
         assert stored.by_id == {}
         stored.failing = False
@@ -385,11 +388,14 @@ async def test_a_new_process_takes_the_ports_over_and_no_connection_is_refused(t
             except OSError as error:
                 failures.append(repr(error))
                 continue
-            with contextlib.suppress(AssertionError, ConnectionError):
-                await miner.subscribe()
-                entered += 1
-            if not miner.lines and not miner.closed:
+            asked, gone = asyncio.ensure_future(miner.subscribe()), asyncio.ensure_future(miner.hung_up(10))
+            done, _ = await asyncio.wait({asked, gone}, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+            entered += asked in done and asked.exception() is None
+            if not done:
                 failures.append("connected, never served")
+            for task in (asked, gone):
+                task.cancel()
+            await asyncio.gather(asked, gone, return_exceptions=True)
             await miner.close()
 
     async with contextlib.AsyncExitStack() as old_stack:

@@ -536,6 +536,27 @@ async def test_lightning_users_are_credited_under_their_lightning_address(tmp_pa
         assert len(set(share_rows(pool)["account"].tolist())) == 1
 
 
+async def test_replays_across_a_reorg_a_b_a_earn_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as pool, await pool.connect() as miner:
+        first = await miner.enter(ADDRESS)
+        tip_a, height_a = pool.work.jobs.tip, pool.work.height
+        on_a = [miner.share(first) for _ in range(3)]
+        assert (await miner.submit(on_a[0]))["result"] is True
+        pool.work.new_block()
+        second = await miner.job(2)
+        on_b = miner.share(second)
+        assert (await miner.submit(on_b))["result"] is True
+        assert (await miner.submit(on_a[1]))["error"][1] == "Stale"
+        pool.work.reorg_to(tip_a, height_a)
+        assert (await miner.job(3)).clean
+        assert (await miner.submit(on_a[0]))["error"][0] == 22, "credited before the reorg"
+        assert (await miner.submit(on_a[1]))["result"] is True, "never credited, and its block is the tip again"
+        assert (await miner.submit(on_b))["error"][1] == "Stale"
+        for share in (*on_a[:2], on_b):
+            assert (await miner.submit(share))["result"] is not True
+        assert len(share_rows(pool)) == 3
+
+
 # --- broadcast
 
 

@@ -167,7 +167,8 @@ class Connection(asyncio.Protocol):
         self.closing = True
         self._stop_waiting()
         self._server.left(self)
-        self.wire = None
+        # Session and connection know each other: apart, both are gone now and not at some collection's pause.
+        self.wire = self.session = self.channel = self.visitor = None
 
     # --- waiting
 

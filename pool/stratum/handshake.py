@@ -213,7 +213,6 @@ def _accept(session: Session, request: Request, user: str, identity: Identity, o
     if first:
         session.identity, session.account = identity, identity.account
         session.log_ids = (account_id, worker_id)
-        hub.dirty[session] = None
         session.refusal, channel.unauthorised_text = "", UNAUTHORISED_TEXT
         if session.history is not None:
             channel.best_difficulty = max(channel.best_difficulty, session.history.best_difficulty)

@@ -15,6 +15,8 @@ PENALTIES_AT_MOST = 65_536  # addresses remembered without a connection: about 2
 
 def address_key(host: str) -> str:
     """What counts as one address: an IPv4, or the /64 of an IPv6 (a home gets at least that many)."""
+    if ":" not in host:
+        return host  # IPv4: the plain case, and half of what entering costs if it is parsed
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -98,6 +98,8 @@ def read(line: bytes) -> Request | Answer | Unreadable:
 
 def _echo(value: object) -> bytes:
     """An id as it came. Ids that are lists or objects are no ids: no client could match them."""
+    if type(value) is int:
+        return b"%d" % value
     if isinstance(value, _Number):
         return value.text.encode("ascii")
     if isinstance(value, list | dict):

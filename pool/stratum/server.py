@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from pool.address import load_bitcoinlib
 from pool.records import SavedSession, Verdict
 from pool.stratum import messages
 from pool.stratum.connection import Connection
@@ -102,6 +103,8 @@ class StratumServer:
             self._limit = max(1, files - SPARE_FILES)
             log.warning("the system allows %d open files: at most %d connections", files, self._limit)
         self.reload_tls()
+        # Takes 0.3 s, in which no share would be answered, if the first authorize brings it.
+        await asyncio.to_thread(load_bitcoinlib)
         for listener in self.listeners:
             given = self._inherited.sockets.pop(listener.port.name, None) if self._inherited is not None else None
             if given is not None:

@@ -4,6 +4,8 @@ their own rooms.
 
 from __future__ import annotations
 
+import random
+import sys
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Protocol
 
@@ -121,7 +123,7 @@ class Session:
         self.notified_s = now_s
         self.owed = False  # a job could not be sent: the peer does not read
         self.opened_s = now_s
-        self.look_s = now_s
+        self.look_s = now_s + random.uniform(0.5, 5.0)  # a herd's visits shall not come in one piece for ever
         self.flush_s = now_s + 60.0
         self.seen = 0.0
         self.counted = 0
@@ -228,7 +230,8 @@ class Session:
 
 def clean_agent(text: str) -> str:
     """A user agent as it is kept: printable, at most 128 characters."""
-    return "".join(letter for letter in text[: 2 * LONGEST_AGENT] if letter.isprintable())[:LONGEST_AGENT]
+    shown = text if text.isprintable() else "".join(letter for letter in text[:512] if letter.isprintable())
+    return sys.intern(shown[:LONGEST_AGENT])  # thousands of devices present the same one
 
 
 def fresh_id(session: Session) -> None:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from native.work import Job
 from pool.stratum import vardiff
-from pool.stratum.vardiff import Bounds
+from pool.stratum.vardiff import Bounds, Why
 
 if TYPE_CHECKING:
     from pool.stratum.hub import Hub
     from pool.stratum.session import Session
 
 SLICE = 128  # sessions told between two looks at the sockets: about a millisecond
-Shelf = dict[tuple[str, str], Job | None]  # newest job by mode and account, for the length of one round
+Shelf = dict[str, Job | None]  # newest job by account in solo, else by mode, for the length of one round
 
 
 class Supply:
@@ -41,18 +41,19 @@ class Supply:
         if job is None:
             return False
         hub, pace = self._hub, session.pace
+        now_s = hub.monotonic()
         if pace is None:
             pace = session.begin(job.network_difficulty)
-        difficulty, why = session.wanted or (pace.difficulty, None)
-        difficulty = session.bounds(job.network_difficulty).clamp(difficulty)
-        # First job of a session, or another previous block: only then is clean_jobs true (it flushes an
-        # ASIC's pipeline).
-        session.channel.send_job(job, difficulty, job.prevhash != session.prevhash)
-        now_s = hub.monotonic()
-        if difficulty != pace.difficulty or session.wanted is not None:
+        if session.wanted is not None or pace.difficulty > job.network_difficulty:
+            difficulty, why = session.wanted or (pace.difficulty, Why.BOUNDS)
+            difficulty = session.bounds(job.network_difficulty).clamp(difficulty)
             vardiff.applied(pace, now_s, difficulty, why)
             session.wanted = None
-            hub.dirty[session] = None
+            if pace.proved:
+                hub.dirty[session] = None
+        # First job of a session, or another previous block: only then is clean_jobs true (it flushes an
+        # ASIC's pipeline).
+        session.channel.send_job(job, pace.difficulty, job.prevhash != session.prevhash)
         session.prevhash, session.last_job_id, session.notified_s = job.prevhash, job.job_id, now_s
         hub.network_difficulty = job.network_difficulty
         hub.totals.notifies += 1
@@ -66,10 +67,10 @@ class Supply:
         if shelf is None:
             job = self._hub.work.job_for(mode, account)
         else:
-            key = (mode, account)
-            if key not in shelf:
-                shelf[key] = self._hub.work.job_for(mode, account)
-            job = shelf[key]
+            shared = account or mode
+            if shared not in shelf:
+                shelf[shared] = self._hub.work.job_for(mode, account)
+            job = shelf[shared]
         if job is None or job.job_id > session.last_job_id:
             return job
         variant = self._variants.get(job.job_id)

@@ -68,6 +68,7 @@ class Watch:
         elif not session.earning and credited > 0.0:
             session.earning = True
             session.visitor.earning += 1
+            self._hub.dirty[session] = None  # now it has something to lose in a crash
         bounds = session.bounds(self._hub.network_difficulty)
         step = vardiff.tick(pace, now_s, credited, self._hub.rules, bounds)
         if step is None:
@@ -107,6 +108,8 @@ class Watch:
 
     def _storm(self, session: Session, link: Connection, now_s: float) -> bool:
         counts, before = session.channel.counts, session.storm_counts
+        if counts == before and session.storm is None:
+            return True
         session.storm_counts = counts
         if before is None:
             before = (0,) * len(counts)
