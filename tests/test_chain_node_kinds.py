@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -242,3 +243,29 @@ def test_a_process_that_never_closed_its_nodes_ends_when_told(node: NodeDaemon, 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=40)
     assert done.stdout == f"answered {not frozen}\n"
     assert done.returncode == 0, done.stderr
+
+
+ORPHAN = """
+import os, signal, sys
+from pathlib import Path
+from rig.nodes import fresh_node
+
+node = fresh_node(sys.argv[1], Path(sys.argv[2]))
+node.start()
+print(node._run.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_test_node_never_outlives_a_test_run_that_was_killed(node_kind: str, tmp_path: Path) -> None:  # noqa: F811
+    fresh_node(node_kind, tmp_path)  # ends the test here where the program is missing
+    tests = Path(__file__).resolve().parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
+    command = [sys.executable, "-c", ORPHAN, node_kind, str(tmp_path / "node")]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    left = Path(f"/proc/{int(done.stdout)}")
+    deadline = time.monotonic() + 10
+    while left.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left.exists()
