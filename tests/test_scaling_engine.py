@@ -588,7 +588,7 @@ async def test_a_cold_start_gets_a_first_ticket_and_the_prior_fades() -> None:
     await engine.set_prior("NEW", None)
     for bad in ({"adv": -1.0}, {"sigma": 0.0}, {"edge": math.nan}):
         with pytest.raises(InvalidQuery):
-            replace(prior, **bad)  # type: ignore[arg-type]
+            replace(prior, **bad)
 
 
 async def test_thousands_of_symbols_are_answered_in_one_call() -> None:

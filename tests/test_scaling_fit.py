@@ -25,7 +25,7 @@ SIZES = [pytest.param(1200, id="sample"), pytest.param(10_000, id="soak", marks=
 
 def _errors(w: World, c: CurveSet) -> np.ndarray:
     mean, _ = c.cautious(_GRID[None] * w.scale[:, None])
-    return np.sqrt(((mean - w.truth(_GRID)) ** 2).mean(axis=1))
+    return np.asarray(np.sqrt(((mean - w.truth(_GRID)) ** 2).mean(axis=1)))
 
 
 def _single(w: World, c: CurveSet) -> np.ndarray:

@@ -51,14 +51,14 @@ def grid_gains(profit: ParametricProfit, budget: float, steps: int) -> Floats:
     return gains
 
 
-def by_greedy(profit: ParametricProfit, budget: float, steps: int, gain: Callable[[Floats], Floats]) -> Floats:
+def by_greedy(profit: ParametricProfit, budget: float, steps: int, gain: Callable[[Floats, int], float]) -> Floats:
     """The document's algorithm: equal steps, each to the instrument of most `gain`, while the gain is positive.
 
     `gain(c, i)` values one more step. The corrected version gains c*E, the literal one E.
     """
     step = budget / steps
     c = np.zeros(profit.n)
-    heap = [(-float(gain(np.array([0.0, step]), i)), i) for i in range(profit.n)]  # type: ignore[call-arg]
+    heap = [(-(gain(np.array([0.0, step]), i)), i) for i in range(profit.n)]
     heapq.heapify(heap)
     left = steps
     while heap and left:
@@ -67,11 +67,11 @@ def by_greedy(profit: ParametricProfit, budget: float, steps: int, gain: Callabl
             continue
         c[i] += step
         left -= 1
-        heapq.heappush(heap, (-float(gain(np.array([c[i], c[i] + step]), i)), i))  # type: ignore[call-arg]
+        heapq.heappush(heap, (-(gain(np.array([c[i], c[i] + step]), i)), i))
     return np.where(c >= profit.low, c, 0.0)
 
 
-def profit_step(profit: ParametricProfit) -> Callable[..., float]:
+def profit_step(profit: ParametricProfit) -> Callable[[Floats, int], float]:
     """What the next step earns."""
 
     def gain(ends: Floats, i: int) -> float:
@@ -82,7 +82,7 @@ def profit_step(profit: ParametricProfit) -> Callable[..., float]:
     return gain
 
 
-def efficiency_step(profit: ParametricProfit) -> Callable[..., float]:
+def efficiency_step(profit: ParametricProfit) -> Callable[[Floats, int], float]:
     """The document's marginal: efficiency gained by the next step, taken literally (first step: E itself)."""
 
     def gain(ends: Floats, i: int) -> float:
@@ -130,7 +130,9 @@ def by_cvxpy(slope: Floats, start: Floats, cap: Floats, budget: float) -> float:
 
     unit = budget / len(slope)
     x = cp.Variable(len(slope), nonneg=True)
-    value = start * unit @ x + slope * unit**2 @ cp.square(x)
-    problem = cp.Problem(cp.Maximize(value / budget), [cp.sum(x) <= budget / unit, x <= cap / unit])
-    problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
+    value = start * unit @ x + slope * unit**2 @ cp.square(x)  # type: ignore[attr-defined]
+    limits = [cp.sum(x) <= budget / unit, x <= cap / unit]  # type: ignore[attr-defined]
+    problem = cp.Problem(cp.Maximize(value / budget), limits)
+    tight = {"tol_gap_abs": 1e-12, "tol_gap_rel": 1e-12, "tol_feas": 1e-12}
+    problem.solve(solver=cp.CLARABEL, **tight)  # type: ignore[no-untyped-call]
     return float(problem.value) * budget
