@@ -15,10 +15,9 @@ from pathlib import Path
 
 from native.channel import Found
 from native.sharelog import LogFull, ShareLog
-from pool.address import parse_address
 from pool.chain.blocks import BlockReport, Blocks, BlockState
-from pool.chain.descriptors import parse_descriptor
-from pool.chain.jobs import JobTag
+from pool.chain.descriptors import pool_scripts
+from pool.chain.jobs import tag_of
 from pool.chain.node import Nodes
 from pool.chain.rpc import NodeAddress
 from pool.chain.templates import Follower
@@ -173,13 +172,12 @@ async def _chain(house: House, config: Config) -> tuple[Network, Sequence[NodeSe
 def payout_script(config: Config, network: Network, blocks: Blocks) -> Callable[[], bytes]:
     """Where the pool's part of a block goes: a fixed address, a fresh one per found block, or on the development chain
     one that nobody has a key to."""
-    coinbase, address_network = config.coinbase, network.address_network
-    if coinbase.payout_descriptor:
-        descriptor = parse_descriptor(coinbase.payout_descriptor, address_network)
-        return lambda: descriptor.script(blocks.found_ever)
-    address = coinbase.payout_address or dev_users(1)[0]
-    script = parse_address(address, address_network).script
-    return lambda: script
+    coinbase = config.coinbase
+    address = coinbase.payout_address
+    if not address and not coinbase.payout_descriptor:
+        address = dev_users(1)[0]
+    scripts = pool_scripts(address, coinbase.payout_descriptor, network.address_network)
+    return lambda: scripts(blocks.found_ever)
 
 
 class _Reports:
@@ -212,8 +210,7 @@ class _FoundBlocks:
         except LogFull:
             seq = self._log.seq  # the block goes out all the same
         who = self.names.get((found.account, found.worker), Identity("", "", "address"))
-        tag = job.tag
-        assert isinstance(tag, JobTag)
+        tag = tag_of(job)
         self._blocks.submit(
             BlockFound(
                 block=found.block(),
