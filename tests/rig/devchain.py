@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -170,8 +170,9 @@ class RunningChain:
 
     @contextlib.contextmanager
     def subscribed(self) -> Iterator[Subscription]:
-        """A ZMQ subscription to hashblock that is known to be connected."""
+        """A ZMQ subscription to hashblock that is known to have arrived."""
         with Subscription(self.zmq) as subscription:
+            subscription.settle(lambda: self.rpc("dev_zmq", None, True))
             yield subscription
 
 
@@ -181,21 +182,29 @@ class Subscription:
     def __init__(self, address: str) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
-        monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self._socket.setsockopt(zmq.SUBSCRIBE, b"hashblock")
+        self._socket.setsockopt(zmq.SUBSCRIBE, b"devprobe")
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.connect(address)
-        assert monitor.poll(5000), f"no ZMQ publisher at {address}"
-        self._socket.disable_monitor()
-        monitor.close()
+
+    def settle(self, probe: Callable[[], object], timeout_s: float = 10.0) -> None:
+        """Return when the publisher knows of this subscription: the handshake alone does not tell."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            probe()
+            if self._socket.poll(20):
+                break
+            assert time.monotonic() < deadline, "no ZMQ publisher answers"
+        self._socket.setsockopt(zmq.UNSUBSCRIBE, b"devprobe")
 
     def next(self, timeout_s: float = 5.0) -> tuple[str, int] | None:
         """The next message, or None."""
-        if not self._socket.poll(int(timeout_s * 1000)):
-            return None
-        topic, body, number = self._socket.recv_multipart()
-        assert topic == b"hashblock"
-        return body.hex(), int.from_bytes(number, "little")
+        deadline = time.monotonic() + timeout_s
+        while self._socket.poll(max(0, int((deadline - time.monotonic()) * 1000))):
+            topic, *rest = self._socket.recv_multipart()
+            if topic == b"hashblock":  # a probe may still be on its way
+                return rest[0].hex(), int.from_bytes(rest[1], "little")
+        return None
 
     def __enter__(self) -> Subscription:
         return self

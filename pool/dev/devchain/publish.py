@@ -31,6 +31,11 @@ class Publisher:
             self._socket.send_multipart([b"hashblock", hash_le[::-1], self._sequence.to_bytes(4, "little")])
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
 
+    def probe(self) -> None:
+        """Send a message of topic `devprobe`: a subscriber that gets it knows that its subscription has arrived
+        here."""
+        self._socket.send_multipart([b"devprobe"])
+
     def close(self) -> None:
         """Close socket and context."""
         self._socket.close()

@@ -175,9 +175,13 @@ class DevMethods(Methods):
         self.node.wake()
         return None
 
-    async def dev_zmq(self, muted: object = None) -> Json:
-        """Lose `hashblock` messages (their sequence numbers are used up) until told otherwise."""
-        self.node.publisher.muted = want(muted, bool, default=True)
+    async def dev_zmq(self, muted: object = None, probe: object = None) -> Json:
+        """Lose `hashblock` messages (their sequence numbers are used up) until told otherwise; or `probe` the
+        subscribers."""
+        if want(probe, bool, default=False):
+            self.node.publisher.probe()
+        else:
+            self.node.publisher.muted = want(muted, bool, default=True)
         return None
 
     async def dev_template(
