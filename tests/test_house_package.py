@@ -39,7 +39,8 @@ def run(*command: object, cwd: Path, env: dict[str, str] | None = None) -> str:
 
 
 @pytest.fixture(scope="module")
-def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sources as they are now, in a folder of their own."""
     clone = tmp_path_factory.mktemp("clone")
     leave = shutil.ignore_patterns("__pycache__", "*.so")
     for part in PARTS:
@@ -48,6 +49,18 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(source, clone / part, ignore=leave)
         else:
             shutil.copy2(source, clone / part)
+    return clone
+
+
+@pytest.fixture(scope="module")
+def modules(clone: Path) -> list[Path]:
+    """Every Python module of the listed packages, relative to the clone."""
+    folders = (clone / package.replace(".", "/") for package in PACKAGES)
+    return sorted(path.relative_to(clone) for folder in folders for path in folder.glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def sdist(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sdist")
     run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", out, cwd=clone)
     (made,) = out.iterdir()
@@ -79,7 +92,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def test_the_wheel_holds_what_runs_and_no_c_source(wheel: Path) -> None:
+def test_the_wheel_holds_what_runs_and_no_c_source(wheel: Path, clone: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert not [name for name in names if name.endswith((".c", ".h", ".pyx", ".pxd"))]
     assert not [name for name in names if name.startswith(("tests/", "bench/", "build/", "scripts/"))]
@@ -88,7 +101,7 @@ def test_the_wheel_holds_what_runs_and_no_c_source(wheel: Path) -> None:
         assert [one for one in names if one.startswith(f"native/{name}.") and one.endswith(".so")]
     assert "native/py.typed" in names
     assert "pool/store/migrations/env.py" in names
-    migrations = [path.name for path in (ROOT / "pool/store/migrations/versions").glob("v*.py")]
+    migrations = [path.name for path in (clone / "pool/store/migrations/versions").glob("v*.py")]
     assert migrations
     for migration in migrations:
         assert f"pool/store/migrations/versions/{migration}" in names
@@ -105,26 +118,18 @@ def test_every_package_of_the_tree_is_listed_and_every_listed_one_exists() -> No
     assert set(PACKAGES) == there
 
 
-def test_every_module_is_in_the_wheel(wheel: Path) -> None:
+def test_every_module_is_in_the_wheel(wheel: Path, modules: list[Path]) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    modules = {
-        path.relative_to(ROOT).as_posix()
-        for package in PACKAGES
-        for path in (ROOT / package.replace(".", "/")).glob("*.py")
-    }
-    assert modules - names == set()
+    assert {path.as_posix() for path in modules} - names == set()
 
 
-def test_the_sdist_can_build_itself(sdist: Path) -> None:
+def test_the_sdist_can_build_itself(sdist: Path, clone: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for name in ("setup.py", "LICENSE", "README.md", "mmsp", "docs/architecture.md", "native/py.typed"):
         assert name in names
-    sources = {
-        f"native/{path.name}"
-        for path in (ROOT / "native").iterdir()
-        if path.suffix in (".pyx", ".pxd", ".c", ".h", ".pyi")
-    }
+    kinds = (".pyx", ".pxd", ".c", ".h", ".pyi")
+    sources = {f"native/{path.name}" for path in (clone / "native").iterdir() if path.suffix in kinds}
     assert sources - names == set()
     assert not [name for name in names if name.startswith("build/")]
 
@@ -138,14 +143,10 @@ def test_installed_it_runs_from_anywhere(installed: Path, tmp_path: Path) -> Non
     assert "ran 0001" in run(installed, "-m", "pool", "db", "upgrade", cwd=tmp_path)
 
 
-def test_each_module_can_be_the_first_one_imported(installed: Path, tmp_path: Path) -> None:
+def test_each_module_can_be_the_first_one_imported(installed: Path, modules: list[Path], tmp_path: Path) -> None:
     """Alone in a fresh interpreter: no hidden order of imports. Forked from one that has only the big libraries."""
     skip = ("pool.__main__", "pool.store.migrations.env")  # they act when imported
-    modules = sorted(
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for package in PACKAGES
-        for path in (ROOT / package.replace(".", "/")).glob("*.py")
-    )
+    names = (".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in modules)
     code = """
 import importlib, os, sys
 import numpy, sqlalchemy, cryptography, uvloop
@@ -163,7 +164,7 @@ for name in sys.argv[1:]:
         failed.append(name)
 sys.exit(bool(failed))
 """
-    run(installed, "-c", code, *(name for name in modules if name not in skip), cwd=tmp_path)
+    run(installed, "-c", code, *(name for name in names if name not in skip), cwd=tmp_path)
 
 
 # --- a compiled module that is missing or stale
