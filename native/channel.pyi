@@ -36,6 +36,7 @@ class Channel:
         *,
         line_limit: int = 8192,
         session: int = 0,  # number written into share rows
+        flags: int = 0,  # written into share rows: pool.records.SOLO
     ) -> None: ...
 
     # --- bytes in, bytes out

@@ -106,6 +106,7 @@ cdef class Channel:
     cdef bint _busy
     cdef size_t _line_limit
     cdef uint32_t _session
+    cdef uint8_t _flags
     # bytes
     cdef uint8_t *_in
     cdef size_t _in_at, _in_n, _in_cap
@@ -130,9 +131,9 @@ cdef class Channel:
     cdef u256 _best
     cdef readonly bytes best_header
 
-    def __cinit__(self, JobTable jobs not None, ShareLog log not None, bytes extranonce1 not None, found, *, size_t line_limit=8192, uint32_t session=0):
+    def __cinit__(self, JobTable jobs not None, ShareLog log not None, bytes extranonce1 not None, found, *, size_t line_limit=8192, uint32_t session=0, uint8_t flags=0):
         self._jobs, self._log, self._found = jobs, log, found
-        self._line_limit, self._session = line_limit, session
+        self._line_limit, self._session, self._flags = line_limit, session, flags
         self.version_mask = 0x1FFFE000
         memset(&self._best, 0xFF, sizeof(u256))
         self.set_extranonce1(extranonce1)
@@ -324,7 +325,7 @@ cdef class Channel:
         memset(row.pad, 0, 8)
         self._work_lo += row.work_lo
         self._work_hi += row.work_hi + (self._work_lo < row.work_lo)
-        self._log.commit(&row.head, SHARE, now_ns, who.account, who.worker)
+        self._log.commit(&row.head, SHARE, self._flags, now_ns, who.account, who.worker)
         self.credited += grade.difficulty
         self.last_accepted_ns = now_ns
         if u256_lt(hash_le, &self._best):
@@ -341,7 +342,7 @@ cdef class Channel:
             return  # the share itself is booked; the record waits for a better one
         memcpy(row.header, header, 80)
         row.share_seq, row.difficulty = share_seq, nearest_difficulty(hash_le)
-        self._log.commit(&row.head, BEST, now_ns, who.account, who.worker)
+        self._log.commit(&row.head, BEST, self._flags, now_ns, who.account, who.worker)
 
     cdef void _tell_found(self, Job job, const uint8_t *header, const uint8_t *hash_bytes, Sent *sent, const uint8_t *en2, span user, User *who,
                           bint stale, int64_t now_ns) noexcept:

@@ -66,4 +66,4 @@ cdef class ShareLog:
     cdef _sync(self, _Map segment, size_t end)
     cdef _sync_done(self)
     cdef _allocate_next(self)
-    cdef void commit(self, Head *row, uint8_t kind, int64_t time_ns, uint32_t account, uint32_t worker) noexcept
+    cdef void commit(self, Head *row, uint8_t kind, uint8_t flags, int64_t time_ns, uint32_t account, uint32_t worker) noexcept

@@ -189,10 +189,10 @@ cdef class ShareLog:
             self._next = None
         return <Head *>(m.base + HEAD + (self.seq + 1 - m.first_seq) * ROW)
 
-    cdef void commit(self, Head *row, uint8_t kind, int64_t time_ns, uint32_t account, uint32_t worker) noexcept:
+    cdef void commit(self, Head *row, uint8_t kind, uint8_t flags, int64_t time_ns, uint32_t account, uint32_t worker) noexcept:
         """Number and check the row in place. The check goes in last: a reader takes no row without it."""
         self.seq += 1
-        row.kind, row.flags, row.reserved = kind, 0, 0
+        row.kind, row.flags, row.reserved = kind, flags, 0
         row.seq, row.time_ns, row.account, row.worker = self.seq, time_ns, account, worker
         cdef uint32_t check = crc32c(self._current.salt, (<uint8_t *>row) + 4, ROW - 4)
         store_release(&row.check, check)
@@ -205,7 +205,7 @@ cdef class ShareLog:
             raise LogFull(f"{self.directory}: no room for another row" if self._current is not None else "the share log is closed")
         memset((<uint8_t *>row) + 32, 0, ROW - 32)
         memcpy((<uint8_t *>row) + 32, <const uint8_t *>body, len(body))
-        self.commit(row, kind, now_ns, account, worker)
+        self.commit(row, kind, 0, now_ns, account, worker)
         return self.seq
 
     def account(self, str name not None, int64_t now_ns):

@@ -55,6 +55,9 @@ class RowKind(enum.IntEnum):
     BEST = 8  # header of a share that beat the connection's best so far; follows its SHARE row
 
 
+#: Flag of a SHARE or BEST row: made on a port whose coinbase pays the finder. It earns no part of the pool's income.
+SOLO = 1
+
 # Every row: little-endian, 128 bytes; `check` is the CRC-32C of bytes 4..127 seeded with the segment's salt.
 _HEAD = [
     ("check", "<u4"),

@@ -37,7 +37,7 @@ class Coinbase:
     value_sat: int
     subsidy_sat: int
     direct_sat: Mapping[str, int] = field(default_factory=dict)  # by account name: outputs to members
-    solo: bool = False  # the whole of it belongs to the finder's own account, but the pool's fee
+    solo: bool = False  # it paid the finder; what it kept for the pool is the fee
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ def found(connection: Connection, hash_hex: str, coinbase: Coinbase, at_s: int) 
             seq=share.seq,
             slice_id=share.slice_id,
             finder=_finder(connection, share.worker_id),
+            solo=int(coinbase.solo),
             policy_version=version,
             turns=0,
             found_at_s=at_s,
@@ -150,6 +151,8 @@ def can_be_derived(connection: Connection, hash_hex: str) -> bool:
 
 
 def _derive(connection: Connection, row: Row[tuple[object, ...]], direct_sat: Mapping[str, int]) -> Parts:
+    if row.solo:
+        return _solo(row, direct_sat)
     rules = policies.of_version(connection, row.policy_version)
     window = window_at(connection, row.slice_id, rules)
     finder = _number_of(connection, row.finder)
@@ -157,6 +160,13 @@ def _derive(connection: Connection, row: Row[tuple[object, ...]], direct_sat: Ma
     divided = split(row.coinbase_msat, window, rules, finder=finder, subsidy_sat=subsidy)
     names = account_names(connection, set(divided.members_msat) | set(divided.donations_msat))
     return _less_direct(divided, names, {name: sat * MSAT for name, sat in direct_sat.items()})
+
+
+def _solo(row: Row[tuple[object, ...]], direct_sat: Mapping[str, int]) -> Parts:
+    """The coinbase paid the finder; what it kept for the pool is the fee."""
+    rows = [(f"miner:{name}", "direct", sat * MSAT) for name, sat in sorted(direct_sat.items()) if sat]
+    kept = row.coinbase_msat - sum(msat for _, _, msat in rows)
+    return Parts(tuple(sorted(rows + ([("pool_fee", "pool_fee", kept)] if kept else []))))
 
 
 def _less_direct(divided: Split, names: Mapping[int, str], direct_msat: Mapping[str, int]) -> Parts:

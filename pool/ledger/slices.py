@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, func, select, update
 
 from native.hashing import header_hash
 from pool.ledger.logreader import Batch, Position, Rows
-from pool.records import BEST_ROW, BLOCK_ROW, REJECTS_ROW, WORKER_ROW, RowKind
+from pool.records import BEST_ROW, BLOCK_ROW, REJECTS_ROW, SOLO, WORKER_ROW, RowKind
 from pool.store.schema import insert_into
 from pool.store.work import (
     best_shares,
@@ -32,7 +32,7 @@ from pool.store.work import (
 
 SPAN_S = 600
 LANE = "main"
-WorkKey = tuple[int, int, int]  # worker id, nBits, subsidy
+WorkKey = tuple[int, int, int, int]  # worker id, nBits, subsidy, solo
 
 
 @dataclass(slots=True)
@@ -105,7 +105,7 @@ class Slices:
         first, last = Position(row.first_epoch, row.first_seq), Position(row.last_epoch, row.last_seq)
         opened = OpenSlice(row.id, row.start_s, first, last)
         for one in connection.execute(select(slice_work).where(slice_work.c.slice_id == row.id)):
-            opened.sums[one.worker_id, one.nbits, one.subsidy_sat] = Sum(one.work, one.shares, one.minutes)
+            opened.sums[one.worker_id, one.nbits, one.subsidy_sat, one.solo] = Sum(one.work, one.shares, one.minutes)
         for one in connection.execute(select(slice_rejects).where(slice_rejects.c.slice_id == row.id)):
             opened.rejects[one.worker_id, one.verdict] = one._mapping["count"]
         return opened
@@ -184,12 +184,12 @@ class Slices:
             self._keep_best(connection, rows[best].view(BEST_ROW), last.epoch)
 
     def _sum_shares(self, opened: OpenSlice, shares: Rows) -> None:
-        """Groups by (worker, nBits, height); the 128-bit work is added up in four columns of 32 bits, which 2^32 rows
+        """Groups by (worker, nBits, height, solo); the 128-bit work is added up in four columns of 32 bits, which 2^32 rows
         cannot overflow."""
-        order = np.lexsort((shares["height"], shares["nbits"], shares["worker"]))
+        order = np.lexsort((shares["flags"], shares["height"], shares["nbits"], shares["worker"]))
         shares = shares[order]
-        worker, nbits, height = shares["worker"], shares["nbits"], shares["height"]
-        new = (np.diff(worker) != 0) | (np.diff(nbits) != 0) | (np.diff(height) != 0)
+        worker, nbits, height, solo = shares["worker"], shares["nbits"], shares["height"], shares["flags"] & SOLO
+        new = (np.diff(worker) != 0) | (np.diff(nbits) != 0) | (np.diff(height) != 0) | (np.diff(solo) != 0)
         begins = np.concatenate(([0], np.flatnonzero(new) + 1))
         mask = np.uint64(0xFFFFFFFF)
         low, high = shares["work_lo"], shares["work_hi"]
@@ -199,7 +199,7 @@ class Slices:
         minutes = np.bitwise_or.reduceat(np.left_shift(1, minute), begins).tolist()
         counts = np.diff(np.concatenate((begins, [len(shares)]))).tolist()
         for i, at in enumerate(begins.tolist()):
-            key = (self._workers[int(worker[at])], int(nbits[at]), self._subsidy(int(height[at])))
+            key = (self._workers[int(worker[at])], int(nbits[at]), self._subsidy(int(height[at])), int(solo[at]))
             total = opened.sums.setdefault(key, Sum())
             total.work += sums[0][i] + (sums[1][i] << 32) + (sums[2][i] << 64) + (sums[3][i] << 96)
             total.shares += counts[i]
@@ -375,7 +375,7 @@ def _upsert_work(connection: Connection, opened: OpenSlice) -> None:
     insert = insert_into(connection, slice_work)
     names = ("work", "shares", "minutes", "active_s")
     statement = insert.on_conflict_do_update(
-        index_elements=["slice_id", "worker_id", "nbits", "subsidy_sat"],
+        index_elements=["slice_id", "worker_id", "nbits", "subsidy_sat", "solo"],
         set_={name: insert.excluded[name] for name in names},
     )
     rows = []
@@ -387,6 +387,7 @@ def _upsert_work(connection: Connection, opened: OpenSlice) -> None:
                 "worker_id": key[0],
                 "nbits": key[1],
                 "subsidy_sat": key[2],
+                "solo": key[3],
                 "work": total.work,
                 "shares": total.shares,
                 "minutes": total.minutes,

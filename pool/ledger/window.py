@@ -37,6 +37,7 @@ def _slices_back(connection: Connection, slice_id: int, *, weight: bool) -> Iter
             return
         query = select(*columns).join_from(slice_work, ledger_workers)
         query = query.where(slice_work.c.slice_id >= wanted[-1], slice_work.c.slice_id <= newest)
+        query = query.where(slice_work.c.solo == 0)
         sums: dict[int, dict[tuple[int, int, int], int]] = {one: {} for one in wanted}
         for one, account, nbits, subsidy, work in connection.execute(query):
             key = (account, nbits, subsidy if weight else 0)

@@ -69,6 +69,7 @@ income_blocks = Table(
     Column("seq", BigInteger, nullable=False),
     Column("slice_id", BigInteger, nullable=False),
     Column("finder", Text, nullable=False),
+    Column("solo", Integer, nullable=False),  # 1: its coinbase paid the finder; nothing of it is split
     Column("policy_version", BigInteger, nullable=False),
     Column("turns", Integer, nullable=False),  # times it left and came back: part of each entry's key
     Column("found_at_s", BigInteger, nullable=False),

@@ -64,6 +64,7 @@ slice_work = Table(
     Column("worker_id", BigInteger, ForeignKey("ledger_workers.id"), primary_key=True, autoincrement=False),
     Column("nbits", BigInteger, primary_key=True, autoincrement=False),
     Column("subsidy_sat", BigInteger, primary_key=True, autoincrement=False),  # of the heights worked on
+    Column("solo", Integer, primary_key=True, autoincrement=False),  # 1: done for the finder alone, outside the window
     Column("work", WideInt, nullable=False),
     Column("shares", BigInteger, nullable=False),
     Column("minutes", BigInteger, nullable=False),  # bit n: a share in minute n of a ten-minute slice; 0 when rolled up

@@ -101,11 +101,12 @@ def _slices() -> None:
         _number("worker_id", key=True),
         _number("nbits", key=True),
         _number("subsidy_sat", key=True),
+        sa.Column("solo", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("work", WideInt, nullable=False),
         _number("shares"),
         _number("minutes"),
         _number("active_s"),
-        sa.PrimaryKeyConstraint("slice_id", "worker_id", "nbits", "subsidy_sat", name="pk_slice_work"),
+        sa.PrimaryKeyConstraint("slice_id", "worker_id", "nbits", "subsidy_sat", "solo", name="pk_slice_work"),
         sa.ForeignKeyConstraint(["slice_id"], ["slices.id"], name="fk_slice_work_slice_id"),
         sa.ForeignKeyConstraint(["worker_id"], ["ledger_workers.id"], name="fk_slice_work_worker_id"),
     )

@@ -81,6 +81,7 @@ def _income() -> None:
         *_text("state"),
         *(_number(name) for name in ("coinbase_msat", "direct_msat", "fees_sat", "epoch", "seq", "slice_id")),
         *_text("finder"),
+        sa.Column("solo", sa.Integer, nullable=False),
         _number("policy_version"),
         sa.Column("turns", sa.Integer, nullable=False),
         _number("found_at_s"),
