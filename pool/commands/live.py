@@ -42,10 +42,10 @@ def figures_of(pool: Pool) -> Figures:
         for session in pool.hub.sessions
         if session.pace is not None and session.identity is not None
     ]
-    job = pool.desk.job_for("ledger", "")
+    tip = pool.follower.tip
     return Figures(
         time_s=int(time.time()),
-        height=job.height if job is not None else 0,
+        height=tip.height + 1 if tip is not None else 0,
         work="ok" if pool.desk.state.ok else pool.desk.state.reason,
         connections=len(pool.server.connections),
         miners=sum(session.identity is not None for session in pool.hub.sessions),
