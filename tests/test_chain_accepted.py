@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from native.work import Job
 from pool.chain.blocks import Blocks, BlockState
 from pool.chain.coinbase import Style, build, pay_pool
-from pool.chain.jobs import JobTag, make_job, prepare
+from pool.chain.jobs import JobTag, make_job, prepare, tag_of
 from pool.chain.node import Node, Nodes
 from pool.chain.rpc import NodeAddress
 from pool.chain.types import NETWORKS, Outcome, Template
@@ -23,6 +24,7 @@ from rig.devnode import DevNode
 from rig.nodes import node, node_kind  # noqa: F401 - fixtures
 from rig.reference import sha256d
 from rig.reference_tx import transactions_of
+from rig.sink import QUICK
 from rig.true_coins import LEGACY_TRUE, WITNESS_TRUE, fan_out
 from test_chain_jobs import mainnet_job
 
@@ -131,6 +133,31 @@ async def test_a_found_block_is_followed_to_maturity_over_a_reorg_and_back(
         await asyncio.to_thread(node.generate, 1)
         await room.until(lambda: room.reports[found.hash_hex].state is BlockState.MATURE)
         assert room.reports[found.hash_hex].confirmations == 100
+
+
+async def test_a_block_on_an_empty_first_job_is_accepted_over_the_halving_too(
+    tmp_path: Path, rng: random.Random
+) -> None:
+    with DevNode(tmp_path / "node") as dev:
+        dev.generate(147)
+        dev.rpc("dev_mempool", 20, 7, 50, False, True)
+        pace = dataclasses.replace(QUICK, answer_s=5.0)
+        async with chain_room([address(dev)], REGTEST, tmp_path / "blocks", WITNESS_TRUE, pace=pace) as room:
+            await room.job_on(dev.best)
+            dev.rpc("dev_slow", "getblocktemplate", 1.0)
+            [tip] = await asyncio.to_thread(dev.generate, 1)
+            for height, subsidy_sat in ((149, 5_000_000_000), (150, 2_500_000_000), (151, 2_500_000_000)):
+                job = await room.job_on(tip, transactions=0)
+                assert (job.height, tag_of(job).prepared.template.complete) == (height, False)
+                found = solve(job, rng)
+                assert found.coinbase_value_sat == subsidy_sat
+                room.blocks.submit(found)
+                tip = found.hash_hex
+                await room.until(lambda: tip in room.reports)  # noqa: B023
+                await room.until(lambda: room.reports[tip].state is BlockState.CONFIRMED)  # noqa: B023
+                assert dev.best == tip
+            dev.rpc("dev_heal")
+            assert (await room.job_on(dev.best, transactions=20)).prevhash == bytes.fromhex(dev.best)[::-1]
 
 
 async def test_a_node_killed_and_restarted_in_the_middle_loses_no_block(tmp_path: Path, rng: random.Random) -> None:
