@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from native.channel import Channel
 from native.sharelog import LogFull
-from pool.records import Identity, SavedSession, Verdict
+from pool.records import SOLO, Identity, SavedSession, Verdict
 from pool.stratum import vardiff
 from pool.stratum.accounts import NO_OPTIONS, Options
 from pool.stratum.devices import Device
@@ -100,6 +100,7 @@ class Session:
             hub.found,
             line_limit=settings.line_limit_bytes,
             session=hub.next_session_number(),
+            flags=SOLO if port.mode == "solo" else 0,
         )
         self.bucket = Bucket(settings.messages_per_s, 2.0 * settings.messages_per_s, now_s)
         self.session_id = ""
