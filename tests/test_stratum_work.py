@@ -22,7 +22,7 @@ from native.sharelog import ShareLog
 from native.work import VERSION_MASK
 from pool.config import VardiffSection
 from pool.dev.fleet.job import MinerJob
-from pool.records import SHARE_ROW, RowKind, Verdict
+from pool.records import SHARE_ROW, SOLO, RowKind, Verdict
 from rig.miner import Miner
 from rig.stratum import ADDRESS, TINY, RigPool, running
 from rig.work import RigWork
@@ -520,6 +520,7 @@ async def test_solo_ports_give_each_account_its_own_job(tmp_path: Path) -> None:
         pool.work.new_block()
         assert (await a.job(2)).coinb2 == job_a.coinb2
         assert (await a.submit(a.share()))["result"] is True
+        assert share_rows(pool)["flags"].tolist() == [SOLO], "its own block pays it: no part in the club's window"
         await a.close()
         await b.close()
         async with await pool.connect() as lightning:
@@ -534,6 +535,7 @@ async def test_lightning_users_are_credited_under_their_lightning_address(tmp_pa
                 await miner.enter(user, password)
                 assert (await miner.submit(miner.share()))["result"] is True
         assert len(set(share_rows(pool)["account"].tolist())) == 1
+        assert set(share_rows(pool)["flags"].tolist()) == {0}
 
 
 async def test_replays_across_a_reorg_a_b_a_earn_nothing(tmp_path: Path) -> None:
