@@ -23,11 +23,13 @@ from pool.chain.rpc import NodeAddress
 from pool.chain.templates import Follower
 from pool.chain.types import NETWORKS, Network
 from pool.chain.work import Payees, WorkDesk
+from pool.commands.bookkeeping import make_keeper, news_of
 from pool.commands.replay import credited_on
 from pool.config import Config, NodeSection
 from pool.dev.devchain import DevChain
 from pool.dev.fleet.users import dev_users
 from pool.keys import Keys
+from pool.ledger.keeper import ChainNews, Keeper
 from pool.lifecycle import House
 from pool.records import BlockFound, Identity
 from pool.store import Sessions, Store
@@ -60,6 +62,7 @@ class Pool:
     share_log: ShareLog
     hub: Hub
     server: StratumServer
+    keeper: Keeper
 
     def port(self, name: str = "main") -> int:
         return next(one.number for one in self.server.listeners if one.port.name == name)
@@ -80,7 +83,8 @@ async def open_pool(house: House, config: Config, *, take_over: bool = False) ->
     last_step = await house.open("handover", _last_step())
     share_log = await house.open("share log", _share_log(config, heir))
     house.background("share log upkeep", _prepare(share_log))
-    blocks, desk, follower = _work(house, config, nodes, network)
+    keeper = make_keeper(config, store, keys, share_log, network)
+    blocks, desk, follower = _work(house, config, nodes, network, keeper)
     hub = await _hub(config, network, desk, share_log, blocks, store)
     _note_tips(house, desk, share_log, config.sharelog.directory)
     server = StratumServer(
@@ -97,7 +101,7 @@ async def open_pool(house: House, config: Config, *, take_over: bool = False) ->
     house.background("handover watch", _stop_when_taken_over(house, server))
     house.on_hangup(server.reload_tls)
     _calm_collector()
-    return Pool(config, network, store, keys, nodes, follower, desk, blocks, share_log, hub, server)
+    return Pool(config, network, store, keys, nodes, follower, desk, blocks, share_log, hub, server, keeper)
 
 
 def _calm_collector() -> None:
@@ -108,17 +112,23 @@ def _calm_collector() -> None:
     gc.set_threshold(50_000, 20, 1_000)
 
 
-def _work(house: House, config: Config, nodes: Nodes, network: Network) -> tuple[Blocks, WorkDesk, Follower]:
-    """Found blocks, jobs and what follows the node."""
+def _work(
+    house: House, config: Config, nodes: Nodes, network: Network, keeper: Keeper
+) -> tuple[Blocks, WorkDesk, Follower]:
+    """Found blocks, jobs, what follows the node, and the ledger that hears of blocks and answers with proofs."""
     reports = _Reports()
     blocks = Blocks(config.pool.data_dir / "blocks", nodes, network, reports)
-    payees = Payees(pool_script=payout_script(config, network, blocks))
+    pool_script = payout_script(config, network, blocks)
+    payees = Payees(pool_script=pool_script, proof_root=lambda: keeper.carried)
+    reports.tell = lambda report: _tell(keeper, news_of(report, network, pool_script()))
     desk = WorkDesk.from_config(network, payees, config.coinbase, config.stratum)
     follower = Follower(nodes, desk)
     reports.look = follower.look
     house.background("blocks", blocks.run())
     house.background("templates", follower.run())
     house.background("work", desk.run())
+    keeper.follow_tip(lambda: desk.jobs.tip)
+    house.background("ledger", keeper.run())
     return blocks, desk, follower
 
 
@@ -186,12 +196,19 @@ class _Reports:
 
     def __init__(self) -> None:
         self.look: Callable[[], None] = lambda: None
+        self.tell: Callable[[BlockReport], None] = lambda report: None
 
     def __call__(self, report: BlockReport) -> None:
+        self.tell(report)
         words = report.reason or ", ".join(report.held_by)
         log.info("block %d %s: %s (%s)", report.found.height, report.hash_hex, report.state, words)
         if report.state is BlockState.HELD:
             self.look()
+
+
+def _tell(keeper: Keeper, news: ChainNews | None) -> None:
+    if news is not None:
+        keeper.tell(news)
 
 
 class _FoundBlocks:

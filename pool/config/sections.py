@@ -117,6 +117,17 @@ class FeesSection:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerSection:
+    """How income is split among members, and how often the proofs are published."""
+
+    window_blocks: float = key(1.0, "Work that a block is split over, in expected blocks (X).", low=1e-6, high=9)
+    kappa_blocks: float = key(0.05, "With less work in the window than this, the rest is reserve.", low=0)
+    finder_bp: int = key(0, "Bonus of the device that finds the block, in basis points of it.", low=0, high=10_000)
+    weight_subsidy: bool = key(False, "Work counts by the subsidy of its day: for windows that see a halving.")
+    proof_every_s: float = key(3600.0, "A new proof of balances and work at least this often.", low=10)
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSection:
     """The database."""
 
@@ -185,6 +196,7 @@ class Config:
     stratum: StratumSection = field(default_factory=StratumSection)
     vardiff: VardiffSection = field(default_factory=VardiffSection)
     fees: FeesSection = field(default_factory=FeesSection)
+    ledger: LedgerSection = field(default_factory=LedgerSection)
     store: StoreSection = field(default_factory=StoreSection)
     sharelog: SharelogSection = field(default_factory=SharelogSection)
     keys: KeysSection = field(default_factory=KeysSection)
@@ -220,6 +232,7 @@ SECTIONS: dict[str, type] = {
     "stratum": StratumSection,
     "vardiff": VardiffSection,
     "fees": FeesSection,
+    "ledger": LedgerSection,
     "store": StoreSection,
     "sharelog": SharelogSection,
     "keys": KeysSection,

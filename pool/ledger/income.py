@@ -66,7 +66,8 @@ def found(connection: Connection, hash_hex: str, coinbase: Coinbase, at_s: int) 
     if chosen is None:
         raise ValueError(f"there is no policy for height {share.height}")
     version, _ = chosen
-    direct_msat = sum(coinbase.direct_sat.values()) * MSAT
+    direct_sat = _members_only(connection, coinbase.direct_sat)
+    direct_msat = sum(direct_sat.values()) * MSAT
     connection.execute(
         income_blocks.insert().values(
             hash_hex=hash_hex,
@@ -87,7 +88,7 @@ def found(connection: Connection, hash_hex: str, coinbase: Coinbase, at_s: int) 
     )
     row = _block(connection, hash_hex)
     assert row is not None
-    parts = _derive(connection, row, coinbase.direct_sat)
+    parts = _derive(connection, row, direct_sat)
     _freeze(connection, "block", hash_hex, parts)
     received = coinbase.value_sat * MSAT - direct_msat
     _post(connection, row, "found", {"onchain_immature": received, f"unallocated:{hash_hex}": -received}, at_s)
@@ -235,6 +236,13 @@ def _post(
         Entry(f"block_{event}", "block", row.hash_hex, f"{event}:{row.turns}", tuple(moves.items()), memo),
         at_s,
     )
+
+
+def _members_only(connection: Connection, direct_sat: Mapping[str, int]) -> dict[str, int]:
+    """Outputs to accounts that the share log knows; anything else in a coinbase is the pool's own."""
+    names = sorted(direct_sat)
+    query = select(ledger_accounts.c.name).where(ledger_accounts.c.name.in_(names))
+    return {row.name: direct_sat[row.name] for row in connection.execute(query)} if names else {}
 
 
 def _finder(connection: Connection, worker_id: int | None) -> str:

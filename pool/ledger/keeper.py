@@ -12,12 +12,13 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from pool.ledger import audit, income
+from pool.ledger import audit, income, proofs
 from pool.ledger import policy as policies
 from pool.ledger.income import Coinbase, DeterminismError, NotSummedError
 from pool.ledger.logreader import Batch, LogGapError, LogReader
 from pool.ledger.rewards import Policy
 from pool.ledger.slices import Closed, Slices
+from pool.ledger.window import account_names, window_now
 from pool.store.engine import Store, StoreUnavailableError
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,16 @@ class ChainNews:
     coinbase: Coinbase
 
 
+class Publisher:
+    """When and how a new epoch of proofs is made; `secret` is the pool's own."""
+
+    def __init__(self, secret: bytes, every_s: float) -> None:
+        self.secret, self.every_s = secret, every_s
+        self.tip_hash: Callable[[], bytes] = lambda: b""
+        self.carried: bytes | None = None  # what coinbases carry now
+        self.due_s = 0.0  # monotonic
+
+
 class Keeper:
     """One per pool. `run` never ends by itself; a database that is down is waited for, and the log keeps the shares."""
 
@@ -48,12 +59,14 @@ class Keeper:
         *,
         on_policy: Callable[[int, bytes], None] = lambda version, digest: None,
         on_closed: Callable[[Closed], None] = lambda closed: None,
+        publisher: Publisher | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`directory` of the share log; `policy` of the configuration, effective from height 0 when it is the first,
         else from the next block that is found; `on_policy` writes its version into the share log."""
         self._store, self._reader, self._slices = store, LogReader(directory), Slices(subsidy_sat)
         self._policy, self._on_policy, self._on_closed, self._clock = policy, on_policy, on_closed, clock
+        self.publisher = publisher
         self._news: deque[ChainNews] = deque()
         self._loaded = False
         self._complained_s = float("-inf")
@@ -61,7 +74,17 @@ class Keeper:
         self.audited_at_s: float | None = None
         self.stopped: str | None = None  # why no money may leave
 
+    @property
+    def carried(self) -> bytes | None:
+        """The 32 bytes that every coinbase shall commit to; None before the first proof."""
+        return self.publisher.carried if self.publisher is not None else None
+
     # --- from other rooms
+
+    def follow_tip(self, tip_hash: Callable[[], bytes]) -> None:
+        """The chain's tip, as hashed, for the proofs; b"" before there is one."""
+        if self.publisher is not None:
+            self.publisher.tip_hash = tip_hash
 
     def tell(self, news: ChainNews) -> None:
         """From the chain side, in order; the same news twice is harmless."""
@@ -78,6 +101,7 @@ class Keeper:
                 if time.monotonic() >= audit_due_s:
                     await self.audit()
                     audit_due_s = time.monotonic() + AUDIT_EVERY_S
+                await self._publish_when_due()
             except StoreUnavailableError as error:
                 self._loaded = False
                 self._complain(f"the database cannot be written, the share log keeps everything: {error}")
@@ -102,6 +126,28 @@ class Keeper:
             log.warning("all invariants hold again")
             self.stopped = None
         return found
+
+    async def publish(self) -> bytes | None:
+        """A new epoch of proofs now; what coinbases shall carry. Nothing is published over broken books."""
+        publisher = self.publisher
+        if publisher is None or self.stopped is not None:
+            return None
+        made = await self._store.write(_publish, publisher, self._policy_now, int(self._clock()))
+        publisher.carried = made or publisher.carried
+        publisher.due_s = time.monotonic() + publisher.every_s
+        return made
+
+    async def _publish_when_due(self) -> None:
+        publisher = self.publisher
+        if publisher is None:
+            return
+        if publisher.carried is None:
+            publisher.carried = await self._store.read(proofs.carried_now)
+        if time.monotonic() >= publisher.due_s:
+            await self.publish()
+
+    def _policy_now(self) -> Policy:
+        return self._policy
 
     async def _start(self) -> None:
         while True:
@@ -153,6 +199,19 @@ class Keeper:
         if time.monotonic() - self._complained_s >= COMPLAIN_S:
             self._complained_s = time.monotonic()
             log.error("%s", what)
+
+
+def _publish(connection: Connection, publisher: Publisher, policy: Callable[[], Policy], at_s: int) -> bytes | None:
+    values = {"balance": proofs.liabilities(connection), "work": _work(connection, policy())}
+    return proofs.publish(connection, values, publisher.tip_hash() or bytes(32), publisher.secret, at_s)
+
+
+def _work(connection: Connection, policy: Policy) -> dict[str, int]:
+    """Score of each member in the window as it stands."""
+    window = window_now(connection, policy)
+    scores = window.by_account()
+    names = account_names(connection, set(scores))
+    return {names[number]: score for number, score in scores.items()}
 
 
 def _short(batch: Batch) -> bool:

@@ -184,8 +184,8 @@ class Slices:
             self._keep_best(connection, rows[best].view(BEST_ROW), last.epoch)
 
     def _sum_shares(self, opened: OpenSlice, shares: Rows) -> None:
-        """Groups by (worker, nBits, height, solo); the 128-bit work is added up in four columns of 32 bits, which 2^32 rows
-        cannot overflow."""
+        """Groups by (worker, nBits, height, solo); the 128-bit work is added up in four columns of 32 bits, which
+        2^32 rows cannot overflow."""
         order = np.lexsort((shares["flags"], shares["height"], shares["nbits"], shares["worker"]))
         shares = shares[order]
         worker, nbits, height, solo = shares["worker"], shares["nbits"], shares["height"], shares["flags"] & SOLO

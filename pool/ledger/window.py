@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from native.difficulty import target_of_nbits, work_of_target
 from pool.ledger.rewards import Policy, Window, WorkSum, window_of
@@ -16,6 +16,12 @@ SLICES_A_READ = 64
 def window_at(connection: Connection, slice_id: int, policy: Policy) -> Window:
     """Score of each account (by its number in ledger_accounts) in the window that ends with slice `slice_id`."""
     return window_of(_slices_back(connection, slice_id, weight=policy.weight_subsidy), policy.window)
+
+
+def window_now(connection: Connection, policy: Policy) -> Window:
+    """The window that ends with the newest slice, as if an income came now."""
+    newest = connection.execute(select(func.max(slices.c.id))).scalar()
+    return window_at(connection, int(newest or 0), policy)
 
 
 def _slices_back(connection: Connection, slice_id: int, *, weight: bool) -> Iterator[list[WorkSum]]:
