@@ -144,7 +144,8 @@ async def test_a_block_on_an_empty_first_job_is_accepted_over_the_halving_too(
         pace = dataclasses.replace(QUICK, answer_s=5.0)
         async with chain_room([address(dev)], REGTEST, tmp_path / "blocks", WITNESS_TRUE, pace=pace) as room:
             await room.job_on(dev.best)
-            dev.rpc("dev_slow", "getblocktemplate", 1.0)
+            deliver, held = room.desk.on_template, list[Template]()
+            room.desk.on_template = held.append  # type: ignore[method-assign]
             [tip] = await asyncio.to_thread(dev.generate, 1)
             for height, subsidy_sat in ((149, 5_000_000_000), (150, 2_500_000_000), (151, 2_500_000_000)):
                 job = await room.job_on(tip, transactions=0)
@@ -156,8 +157,9 @@ async def test_a_block_on_an_empty_first_job_is_accepted_over_the_halving_too(
                 await room.until(lambda: tip in room.reports)  # noqa: B023
                 await room.until(lambda: room.reports[tip].state is BlockState.CONFIRMED)  # noqa: B023
                 assert dev.best == tip
-            dev.rpc("dev_heal")
-            assert (await room.job_on(dev.best, transactions=20)).prevhash == bytes.fromhex(dev.best)[::-1]
+            await room.until(lambda: held and held[-1].prevhash_hex == tip and held[-1].transactions.count == 20)
+            deliver(held[-1])
+            assert (await room.job_on(tip)).tx_count == 20
 
 
 async def test_a_node_killed_and_restarted_in_the_middle_loses_no_block(tmp_path: Path, rng: random.Random) -> None:
