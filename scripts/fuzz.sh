@@ -23,7 +23,7 @@ need_clang() {
 
 need_atheris() {
     "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("atheris") is None)' && return
-    "$python" -m pip install -q "atheris>=3.0" || { echo "fuzz: atheris cannot be installed (pip install '.[fuzz]')" >&2; exit 2; }
+    "$python" -m pip install -q --disable-pip-version-check "atheris>=3.0" || { echo "fuzz: atheris cannot be installed (pip install '.[fuzz]')" >&2; exit 2; }
 }
 
 build() {

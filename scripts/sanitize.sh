@@ -33,5 +33,6 @@ export SANITIZED_TREE="$tree" PYTHONPATH="$tree:$tree/tests" PYTHONSAFEPATH=1 PY
     ASAN_OPTIONS="detect_leaks=0:quarantine_size_mb=4:detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=0" \
     UBSAN_OPTIONS="print_stacktrace=1"
 cd "$tree"
-set -- -p rig.sanitized -p no:cacheprovider "$@"
+# --capture=sys: the file descriptor stays free for a sanitizer's report, which comes as it ends the process.
+set -- -p rig.sanitized -p no:cacheprovider --capture=sys "$@"
 LD_PRELOAD="$asan $ubsan" exec "$python" -m pytest -q tests/test_native_*.py "$@"

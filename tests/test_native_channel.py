@@ -53,7 +53,7 @@ class World:
     def __init__(
         self,
         directory: Path,
-        found: Callable[[Found], object] | None = None,
+        found: Callable[[Found], None] | None = None,
         line_limit: int = 8192,
         segment_bytes: int = 1 << 20,
     ) -> None:
@@ -136,7 +136,7 @@ def header_of(job: Job, share: dict[str, str]) -> bytes:
 # --- numbers and texts are those of pool.records
 def test_verdict_numbers_are_those_of_records() -> None:
     assert len(Verdict) == native_channel.N_VERDICTS
-    assert native_channel.ACCEPTED == Verdict.ACCEPTED == 0
+    assert int(Verdict.ACCEPTED) == native_channel.ACCEPTED
 
 
 def one_of_each(world: World) -> dict[Verdict, bytes]:
@@ -415,6 +415,15 @@ def test_say_and_take_keep_order_and_empty_the_buffer(world: World) -> None:
     assert (first, third) == (b"one", b"three")
     assert json.loads(second)["error"][1] == "Malformed submit"
     assert (world.channel.take(), world.channel.pending_out) == (b"", 0)
+
+
+def test_output_of_any_size_is_kept_whole_up_to_the_last_byte(world: World) -> None:
+    """Every fill of the buffer and one byte more: the sanitizers watch its edges."""
+    for size in range(1100):
+        world.channel.say(b"a" * size)
+        world.channel.say(b"b")
+        world.channel.say(b"c" * (size % 3))
+        assert world.channel.take() == b"a" * size + b"b" + b"c" * (size % 3)
 
 
 # --- users
