@@ -31,8 +31,13 @@ async def simulate(
     )
     try:
         if stop is not None and pool is not None:
-            await pool.until(lambda: any(c.verdicts for c in pool.connections), 30)
+            shares = asyncio.create_task(pool.until(lambda: any(c.verdicts for c in pool.connections), 30))
+            ended = asyncio.create_task(process.wait())
+            await asyncio.wait({shares, ended}, return_when=asyncio.FIRST_COMPLETED)
+            assert process.returncode is None, "it ended by itself"
+            await shares
             process.send_signal(stop)
+            await ended
         async with asyncio.timeout(30):
             out, _ = await process.communicate()
     finally:

@@ -98,7 +98,7 @@ class Twins:
     """Two pools under one random story. `step()` is one act; all randomness comes from the seed."""
 
     def __init__(
-        self, seed: int, log: ShareLog, *, connections: int = 5, capacity: int = 32, tries: int = 40_000
+        self, seed: int, log: ShareLog, *, connections: int = 5, capacity: int = 32, tries: int = 16_000
     ) -> None:
         self.rng = random.Random(seed)
         self.capacity, self.tries = capacity, tries
