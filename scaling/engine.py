@@ -173,8 +173,8 @@ class PredictiveScalingEngine:
                         f"two records of {r.symbol} of source {r.source!r} at one time with different figures"
                     )
             new = list(fresh.values())
-            known = {r.symbol for r in new} - self._shelf.books.keys()
-            if len(self._shelf.books) + len(known) > self.config.max_symbols:
+            opened = sum(symbol not in self._shelf.books for symbol in {r.symbol for r in new})
+            if len(self._shelf.books) + opened > self.config.max_symbols:
                 raise InvalidRecord(f"at most {self.config.max_symbols} symbols are kept (max_symbols)")
             count = len(new)
             if self.db is not None and new:

@@ -227,7 +227,7 @@ def _reason_none(k: int, request: Request, decision: Decision, profit: SegmentPr
         limit = float(decision.knots[k][able].max()) if able.any() else float(decision.reach[k])
         return Reason("ticket_too_large", {"ticket": float(request.ticket[k]), "limit": limit})
     ends = np.concatenate((profit.low[k][live], profit.high[k][live]))
-    e = np.concatenate([(profit.q1 + profit.q2 * edge)[k][live] for edge in (profit.low, profit.high)])
+    e = np.tile(profit.q1[k][live], 2) + np.tile(profit.q2[k][live], 2) * ends
     best, price = float(e.max()), float(solution.prices[k])
     if best > price * (1 + 1e-6):
         return Reason("no_room", {"least": float(ends[ends > 0].min(initial=np.inf))})

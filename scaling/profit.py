@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from scaling import families
+from scaling.checks import MAX_CAPITAL
 from scaling.families import Family, Floats
 
 _STEEP = -1e200  # stands for "convex: take an end" in the clipped stationary point
@@ -57,6 +58,10 @@ class ParametricProfit:
         self.n = len(self.family)
         self._rows = {f: np.flatnonzero(self.family == f) for f in Family}
         self._rows = {f: rows for f, rows in self._rows.items() if len(rows)}
+        self._empty = self.high < self.low
+        low = np.where(self._empty, 0.0, self.low)
+        high = np.where(self._empty, 0.0, self.high)
+        self._ends = (low, high, self.value(low), self.value(high))  # a price search asks for them dozens of times
 
     @classmethod
     def of(
@@ -74,7 +79,7 @@ class ParametricProfit:
         n = len(family)
         floor = np.broadcast_to(np.asarray(min_efficiency, dtype=np.float64), (n,))
         low = np.broadcast_to(np.asarray(ticket, dtype=np.float64), (n,)).copy()
-        high = np.broadcast_to(np.asarray(cap, dtype=np.float64), (n,)).copy()
+        high = np.broadcast_to(np.minimum(np.asarray(cap, dtype=np.float64), MAX_CAPITAL), (n,)).copy()
         for f in Family:
             rows = np.flatnonzero(family == f)
             if len(rows):
@@ -89,23 +94,18 @@ class ParametricProfit:
             out[rows] = np.where(held > 0, held * families.efficiency(f, self.theta[rows], held), 0.0)
         return out
 
-    def _net(self, c: Floats, price: Floats) -> Floats:
-        return self.value(c) - price * c
-
     def best(self, price: Floats) -> tuple[Floats, Floats]:
         stationary = np.full(self.n, np.nan)
         for f, rows in self._rows.items():
             stationary[rows] = families.saturation(f, self.theta[rows], price[rows])
-        ok = self.high >= self.low
-        low = np.where(ok, self.low, 0.0)
-        high = np.where(ok, self.high, 0.0)
+        low, high, at_low, at_high = self._ends
         inner = np.clip(np.where(np.isnan(stationary), low, stationary), low, high)
-        options = np.stack((low, high, inner))
-        gains = np.stack([self._net(c, price) for c in options])
-        gains[:, ~ok] = -np.inf
-        pick = np.argmax(gains, axis=0)
-        rows = np.arange(self.n)
-        c, gain = options[pick, rows], gains[pick, rows]
+        c, gain = inner, self.value(inner) - price * inner
+        for end, value in ((low, at_low), (high, at_high)):
+            at_end = value - price * end
+            better = at_end > gain
+            c, gain = np.where(better, end, c), np.where(better, at_end, gain)
+        c, gain = np.where(self._empty, 0.0, c), np.where(self._empty, -np.inf, gain)
         none = self.zero & (gain <= 0)
         return np.where(none, 0.0, c), np.where(none, 0.0, gain)
 
