@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,13 +26,6 @@ SHARES = int(os.environ.get("VERDICT_SHARES", "20000"))
 SOAK_SHARES = int(os.environ.get("VERDICT_SOAK_SHARES", "1000000"))
 
 
-def seed_of(request: pytest.FixtureRequest) -> int:
-    """VERDICT_SEED, or a new one each run; printed, so that a failure can be had again."""
-    seed = int(os.environ.get("VERDICT_SEED", str(time.time_ns() & 0xFFFFFFFF)))
-    print(f"{request.node.name}: VERDICT_SEED={seed}")
-    return seed
-
-
 def run_traffic(seed: int, directory: Path, shares: int) -> Twins:
     """Random traffic through both until `shares` submits were judged; everything compared on the way and at the end."""
     with ShareLog(str(directory), segment_bytes=4 << 20) as log:
@@ -55,8 +47,8 @@ def total(twins: Twins) -> dict[Verdict, int]:
     return {verdict: sum(twin.ref.counts[verdict] for twin in twins.twins) for verdict in Verdict}
 
 
-def test_native_and_the_oracle_agree_on_random_traffic(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    twins = run_traffic(seed_of(request), tmp_path, SHARES)
+def test_native_and_the_oracle_agree_on_random_traffic(seed: int, tmp_path: Path) -> None:
+    twins = run_traffic(seed, tmp_path, SHARES)
     counts = total(twins)
     print({verdict.name: count for verdict, count in counts.items()})
     # The story must hold every kind: a generator that stops making one would let native forget it.
@@ -66,8 +58,7 @@ def test_native_and_the_oracle_agree_on_random_traffic(request: pytest.FixtureRe
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-def test_native_and_the_oracle_agree_on_a_million_random_shares(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    seed = seed_of(request)
+def test_native_and_the_oracle_agree_on_a_million_random_shares(seed: int, tmp_path: Path) -> None:
     done = 0
     while done < SOAK_SHARES:
         directory = tmp_path / str(seed)
