@@ -71,8 +71,7 @@ def sdist(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made from the unpacked sdist and nothing else."""
     folder = tmp_path_factory.mktemp("unpacked")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(folder, filter="data")
+    run("tar", "-xzf", sdist, cwd=folder)  # Debian 12's Python has no filter for extractall yet
     (project,) = folder.iterdir()
     out = tmp_path_factory.mktemp("wheel")
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, cwd=project, env=QUICK)

@@ -43,6 +43,17 @@ def _reachable_by_others(path: Path) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents))
 
 
+def _copied(home: Path, to: Path) -> Path:
+    """A copy of the wheel's server (40 MB); its programs find their libraries by relative path."""
+    package = home.parent
+    for part in ("bin", "lib", "share"):
+        shutil.copytree(home / part, to / package.name / home.name / part)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, to / libraries.name)
+    return to / package.name / home.name
+
+
 class Postgres:
     """A running server; `database()` makes a new empty database and gives its URL."""
 
@@ -104,9 +115,7 @@ def running() -> Iterator[Postgres]:
     try:
         folder.chmod(0o755)
         if root and not _reachable_by_others(home / "bin"):
-            for part in ("bin", "lib", "share"):
-                shutil.copytree(home / part, folder / "home" / part)
-            home = folder / "home"
+            home = _copied(home, folder / "wheel")
         work = folder / "run"
         work.mkdir()
         if root:
