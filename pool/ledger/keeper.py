@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 SUM_EVERY_S = 1.0
 AUDIT_EVERY_S = 60.0
 COMPLAIN_S = 60.0
+FIRST_PROOF_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,8 @@ class Keeper:
             return None
         made = await self._store.write(_publish, publisher, self._policy_now, int(self._clock()))
         publisher.carried = made or publisher.carried
-        publisher.due_s = time.monotonic() + publisher.every_s
+        # With nothing to prove yet, look again soon: the first proof must not wait an hour for the first share.
+        publisher.due_s = time.monotonic() + (publisher.every_s if made else min(publisher.every_s, FIRST_PROOF_S))
         return made
 
     async def _publish_when_due(self) -> None:
