@@ -20,6 +20,19 @@ def read_csv(path: str | Path) -> list[dict[str, object]]:
     Every further column is a metric. Without ts the lines are dated one microsecond apart from the file's first line at
     1970-01-01, so that importing the same file twice changes nothing.
     """
+    try:
+        found, problems = _read(path)
+    except UnicodeDecodeError:
+        raise InvalidRecord(f"{path} is not text in UTF-8") from None
+    except csv.Error as problem:
+        raise InvalidRecord(f"{path} is no CSV file: {problem}") from None
+    if problems:
+        raise InvalidRecord("nothing imported; " + "; ".join(problems))
+    return found
+
+
+def _read(path: str | Path) -> tuple[list[dict[str, object]], list[str]]:
+    """(records, what is wrong with the bad lines)."""
     with open(path, newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         columns = [name.strip().lower() for name in reader.fieldnames or []]
@@ -40,9 +53,7 @@ def read_csv(path: str | Path) -> list[dict[str, object]]:
                 problems.append(f"line {number}: {problem}")
                 if len(problems) >= _SHOWN:
                     break
-    if problems:
-        raise InvalidRecord("nothing imported; " + "; ".join(problems))
-    return found
+    return found, problems
 
 
 def _record(row: dict[str | None, str | None], number: int) -> dict[str, object]:

@@ -28,6 +28,8 @@ PARAMETERS: dict[Family, tuple[str, ...]] = {
 
 def resolve(model: str) -> tuple[Family, ...]:
     """The families behind a model name: `auto` is all of them."""
+    if not isinstance(model, str):
+        raise InvalidQuery(f"model must be a name, not {model!r:.60}")
     if model == "auto":
         return FAMILIES
     try:

@@ -210,16 +210,31 @@ def _reason(
     return (
         _reason_held(k, c, request, decision, solution, curves, marginal)
         if c > 0
-        else _reason_none(k, request, decision, profit, solution)
+        else _reason_none(k, request, decision, profit, solution, curves)
     )
 
 
-def _reason_none(k: int, request: Request, decision: Decision, profit: SegmentProfit, solution: Solution) -> Reason:
+def _at_bound(k: int, request: Request, decision: Decision, curves: CurveSet) -> Reason:
+    held = float(request.previous[k]) if request.previous is not None else 0.0
+    figures = {
+        "limit": float(decision.reach[k]),
+        "times": request.caution.trust,
+        "c_max": float(curves.c_max[k]),
+        "previous": held,
+    }
+    return Reason(f"at_{BOUNDS[int(decision.bound_by[k])]}", figures)
+
+
+def _reason_none(
+    k: int, request: Request, decision: Decision, profit: SegmentProfit, solution: Solution, curves: CurveSet
+) -> Reason:
     live = profit.q0[k] > -np.inf
     useful = decision.knots[k] > 0
     best_any = (
         float(decision.efficiency[k][useful].max(initial=-np.inf)) if useful.any() else float(decision.efficiency[k][0])
     )
+    if decision.reach[k] <= 0:
+        return _at_bound(k, request, decision, curves)
     if not live.any():
         if best_any < request.floor:
             return Reason("below_minimum", {"floor": request.floor, "best": best_any})
@@ -239,9 +254,7 @@ def _reason_held(
 ) -> Reason:
     reach, price = float(decision.reach[k]), float(solution.prices[k])
     if c >= reach * (1 - _NEAR):
-        held = float(request.previous[k]) if request.previous is not None else 0.0
-        figures = {"limit": reach, "times": request.caution.trust, "c_max": float(curves.c_max[k]), "previous": held}
-        return Reason(f"at_{BOUNDS[int(decision.bound_by[k])]}", figures)
+        return _at_bound(k, request, decision, curves)
     if request.ticket[k] > 0 and c <= float(request.ticket[k]) * (1 + _NEAR):
         return Reason("at_ticket", {"limit": float(request.ticket[k])})
     low = float(np.interp(c, decision.knots[k], decision.efficiency[k]))

@@ -63,7 +63,7 @@ def allocation_sheet(found: Allocation, language: str) -> Sheet:
     rows = []
     for symbol, capital in found.items():
         band = f"[{figure(found.lower[symbol])}, {figure(found.upper[symbol])}]" if symbol in found.lower else "-"
-        share = f"{capital / found.total_capital:.1%}"
+        share = f"{capital / found.total_capital:.1%}" if found.total_capital else "-"
         marginal = figure(found.marginal.get(symbol))
         rows.append([symbol, money(capital), figure(found.efficiency.get(symbol)), band, marginal, share])
     after = [f"{cli_text('reason', language)}:"]

@@ -137,6 +137,7 @@ def test_more_budget_never_earns_less_and_the_shadow_price_says_how_much_more() 
     assert [s.value for s in values] == sorted(s.value for s in values)
     earned = (values[2].value - values[1].value) / (budget * 1e-4)
     assert values[1].price == pytest.approx(earned, rel=1e-3)
+    assert solve(profit, Limits(budget)).price == pytest.approx(values[1].price, rel=1e-5), "known well at any gap"
 
 
 def test_capital_is_left_over_rather_than_forced_past_saturation() -> None:

@@ -211,6 +211,12 @@ def test_a_csv_is_imported_whole_or_not_at_all_and_twice_is_once(tmp_path: Path)
         "symbols": ["X"],
     }
     assert json.loads(_run(tmp_path, "simbolos", "--json").stdout) == {"X": 12}
+    wide = b"symbol,capital,efficiency\n" + b"x" * 200_000 + b",1,1\n"
+    latin = b"symbol,capital,efficiency\n\xf1,1,1\n"
+    for name, raw, said in (("latin.csv", latin, "not text in UTF-8"), ("wide.csv", wide, "is no CSV file")):
+        (tmp_path / name).write_bytes(raw)
+        done = _run(tmp_path, "importar", str(tmp_path / name))
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
     headless = tmp_path / "headless.csv"
     headless.write_text("1,2,3\n")
     assert "missing: symbol, capital, efficiency" in _run(tmp_path, "importar", str(headless)).stderr

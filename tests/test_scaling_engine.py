@@ -161,6 +161,7 @@ async def test_symbols_given_twice_none_or_as_one_string_are_refused() -> None:
     "settings",
     [
         {"model": "cubic"},
+        {"model": 5},
         {"trust": 0.0},
         {"hurdle": -1.0},
         {"kappa": math.nan},
@@ -478,6 +479,7 @@ async def test_an_allocation_keeps_every_limit_and_explains_every_number() -> No
     assert plan.unallocated == pytest.approx(5e5 - sum(plan.values()))
     assert plan["S0"] <= 500.0
     assert plan["S1"] == 0.0
+    assert plan.reasons["S1"].code == "at_cap"
     assert plan["S2"] == 0.0 or plan["S2"] >= 2000.0
     assert plan.gap <= 1e-6
     assert plan.value <= plan.bound * (1 + 1e-9)
