@@ -32,6 +32,9 @@ build() {
     for source in native/*.py native/*.pyx native/*.pxd native/*.c native/*.h setup.py pyproject.toml; do
         cmp -s "$source" "$tree/$source" || cp "$source" "$tree/$source"
     done
+    for copy in "$tree"/native/*.py "$tree"/native/*.pyx "$tree"/native/*.pxd "$tree"/native/*.c "$tree"/native/*.h; do
+        [ -e "native/$(basename "$copy")" ] || rm -f "$copy"
+    done
     (cd "$tree" && CC=${CLANG:-clang} LDSHARED="${CLANG:-clang} -shared" NATIVE_CFLAGS="-O1 -g -fno-omit-frame-pointer $flags" \
         NATIVE_LDFLAGS="$flags" "$python" setup.py -q build_ext --inplace >"$tree/build.log" 2>&1) || { tail -30 "$tree/build.log" >&2; exit 2; }
 }

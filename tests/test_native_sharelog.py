@@ -601,10 +601,10 @@ def test_a_full_disk_refuses_rows_loses_none_and_goes_on_when_there_is_space(
     assert (written, refused, log.full, log.refused) == (ROOM, 17, True, 17)
     with pytest.raises(OSError, match="File too large"):
         log.prepare()
-    assert log.full
+    assert (log.full, log.refused) == (True, 17)
     file_limit(resource.RLIM_INFINITY)
     log.prepare()
-    assert not log.full
+    assert (log.full, log.refused) == (False, 17)
     for _ in range(5):
         write(log, written + 1)
         written += 1
