@@ -49,7 +49,7 @@ class CurveSet:
     quantiles: Floats  # (S, QUANTILES) of |studentised leave-one-out residual|
     c_min: Floats  # (S,) smallest capital observed in the current regime
     c_max: Floats  # (S,) largest
-    n: np.ndarray  # (S,) records used (int)
+    n: np.ndarray  # (S,) own records used (int)
     n_eff: Floats  # (S,) after forgetting
     df: Floats  # (S,) degrees of freedom of the bands
     inflate: Floats  # (S,) variance factor for autocorrelated records, >= 1

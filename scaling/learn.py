@@ -96,6 +96,9 @@ def _learn_chunk(histories: list[History], options: LearnOptions, warm: CurveSet
             again.drift = curves.drift[moved]
             curves.put(moved, again)
             residual[moved] = r
+    prior = np.array([h.prior_records for h in histories])  # pseudo-records are no records to whoever asks
+    curves.regime_start = np.maximum(start - prior, 0)
+    curves.n = ((w > 0) & (np.arange(width) >= prior[:, None])).sum(axis=1)
     return curves
 
 

@@ -575,6 +575,7 @@ async def test_a_cold_start_gets_a_first_ticket_and_the_prior_fades() -> None:
     await engine.set_prior("NEW", prior)
     p = await engine.predict_efficiency("NEW", 1000.0)
     assert p.status == "prior"
+    assert (p.records, p.drifted) == (0, False), "pseudo-records are no records"
     assert p.efficiency == pytest.approx(float(prior.efficiency(np.array(1000.0))), abs=0.05)
     plan = await engine.optimize_allocation(["NEW"], 1e9)
     assert 0 < plan["NEW"] <= prior.pseudo_records(0)[0].min() * (1 + 1e-9)
@@ -585,7 +586,7 @@ async def test_a_cold_start_gets_a_first_ticket_and_the_prior_fades() -> None:
         c = float(top * rng.uniform(0.01, 0.1))
         await engine.add_efficiency_record("NEW", c, 0.3 + 0.01 * float(rng.standard_normal()), ts=float(k))
     after = await engine.predict_efficiency("NEW", top * 0.05)
-    assert after.status == "full"
+    assert (after.status, after.records, after.drifted) == ("full", 12, False)
     assert after.efficiency == pytest.approx(0.3, abs=0.05), "records win over the prior"
     await engine.set_prior("NEW", None)
     for bad in ({"adv": -1.0}, {"sigma": 0.0}, {"edge": math.nan}):
