@@ -37,6 +37,15 @@ def test_live_values_are_unique_and_released_ones_rest(steps: list[str | int | f
     assert len(numbers) == len(live)
 
 
+def test_a_released_value_rests_as_long_as_jobs_live() -> None:
+    numbers = Extranonces(0, 1, rest_s=900)
+    for _ in range(2):
+        numbers.release(numbers.take(0.0), 10.0)
+    with pytest.raises(ExtranonceExhausted):
+        numbers.take(909.0)
+    assert numbers.take(910.0)
+
+
 def test_a_returning_device_gets_its_value_back_unless_somebody_lives_on_it() -> None:
     numbers = Extranonces(0, 0xFFFFFFFF)
     mine = numbers.take(0.0)

@@ -218,6 +218,9 @@ async def test_10_the_subscribe_reply_is_the_first_line_whatever_else_is_queued(
 async def test_10_authorize_before_subscribe_gets_its_work_after_both(tmp_path: Path) -> None:
     async with running(tmp_path) as pool, await pool.connect() as miner:
         await miner.authorize(ADDRESS)
+        rounds = pool.server.supply.rounds
+        pool.work.refresh()
+        await pool.until(lambda: pool.server.supply.rounds > rounds)
         await miner.subscribe()
         await miner.job()
         assert kinds(miner.lines) == [1, 2, "mining.set_difficulty", "mining.notify"]

@@ -221,7 +221,8 @@ async def test_messages_of_one_address_are_counted_together(tmp_path: Path) -> N
 
 
 async def test_a_peer_that_does_not_read_is_dropped_after_a_minute_and_buffers_little(tmp_path: Path) -> None:
-    async with running(tmp_path) as pool:
+    # Without a limit on messages, so that nothing but the full buffer stops us from reading.
+    async with running(tmp_path, messages_per_s=1e7, messages_per_s_per_address=1e7) as pool:
         reader, writer = await asyncio.open_connection("127.0.0.1", pool.port(), limit=1024)
         writer.transport.pause_reading()
         ping = b'{"id":"%s","method":"mining.ping","params":[]}\n' % (b"x" * 4000)

@@ -246,6 +246,21 @@ def test_a_burst_after_a_stalled_line_is_not_taken_for_speed() -> None:
     assert vardiff.tick(pace, 650.0, credited, RULES, bounds) is None
 
 
+def test_the_first_share_after_an_absence_says_that_it_is_back_not_how_fast_it_is() -> None:
+    """An ASIC that restarts sends its first share late; taking that for its speed would lower it far too much."""
+    pace = vardiff.start(1024, 0.0, Known.HISTORY)
+    bounds = Bounds.of(RULES, MAINNET)
+    step = vardiff.tick(pace, 60.0, 0.0, RULES, bounds)
+    assert step == (512.0, Why.SILENCE)
+    vardiff.applied(pace, 60.0, *step)
+    assert vardiff.tick(pace, 118.0, 0.0, RULES, bounds) is None
+    assert vardiff.tick(pace, 118.25, 512.0, RULES, bounds) is None, "one share in 58 s, the first"
+    credited = 512.0
+    for quarter in range(1, 40):
+        credited += 512.0 if quarter % 20 == 0 else 0.0
+        assert vardiff.tick(pace, 118.25 + quarter / 4, credited, RULES, bounds) is None, "then at its usual pace"
+
+
 def test_a_fixed_difficulty_moves_only_for_the_brake_and_comes_back() -> None:
     sim = simulate(lambda t: 1e12 if t < 60 else 1e9, 1.0, Known.SUGGESTION, fixed=True, floors=(1.0,)).run(60)
     assert sim.sent

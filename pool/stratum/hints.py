@@ -42,10 +42,11 @@ def suggest_target(session: Session, request: Request) -> None:
 
 
 def _suggest(session: Session, value: float) -> None:
-    if value <= 0 or session.suggested:
-        return  # the first one counts: repeating it must not reset what was learnt since
+    if value <= 0:
+        return
     session.suggested = value
     pace = session.pace
+    # Once, and only before the first share: repeating it must not reset what was learnt since.
     if pace is None or pace.proved or pace.fixed or pace.known >= Known.SUGGESTION:
         return
     pace.known, pace.peak = Known.SUGGESTION, 0.0
