@@ -13,7 +13,7 @@ from pool.config import VardiffSection
 from pool.records import Verdict
 from rig.reference import RefJob
 from rig.reference_judge import RefConnection, RefPool, read_submit
-from rig.stratum import ADDRESS, ADDRESS_2, RigPool, running
+from rig.stratum import ADDRESS, ADDRESS_2, SETTINGS, RigPool, running
 from rig.traffic import STRANGERS, Share, Writer, grind, split, spoil
 
 DIFFICULTY = 2.0**-20
@@ -74,8 +74,8 @@ async def enter(pool: RigPool, user: str) -> tuple[asyncio.StreamReader, asyncio
 
 
 async def test_every_form_of_a_submit_is_judged_as_the_oracle_judges_it(tmp_path: Path, rng: random.Random) -> None:
-    settings = {"messages_per_s": 1e9, "messages_per_s_per_address": 1e9}
-    async with running(tmp_path / "log", vardiff=VARDIFF, **settings) as pool:
+    settings = replace(SETTINGS, messages_per_s=1e9, messages_per_s_per_address=1e9)
+    async with running(tmp_path / "log", vardiff=VARDIFF, settings=settings) as pool:
         user = f"{ADDRESS}.odd"
         reader, writer, extranonce1 = await enter(pool, user)
         job = twin_of(pool.work.made[0])
