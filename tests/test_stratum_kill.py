@@ -60,8 +60,7 @@ class Device:
         self.user, self.port, self.tally, self.rng = f"{ADDRESS}.m{number}", port, tally, rng
         self.session_id = ""
         self.extranonce1 = b""
-        self.entered_s = 0.0
-        self.difficulty = 0.0
+        self.earned_s = float("inf")  # when this session id had its first share accepted
 
     async def run(self) -> None:
         while True:
@@ -75,15 +74,16 @@ class Device:
 
     async def enter(self, miner: Miner) -> None:
         await miner.subscribe("rig/1.0", self.session_id or None)
-        if self.session_id and self.tally.killed_s - self.entered_s > STORED_AFTER_S:
+        if self.session_id and self.tally.killed_s - self.earned_s > STORED_AFTER_S:
             if (miner.session_id, miner.extranonce1) == (self.session_id, self.extranonce1):
                 self.tally.resumed += 1
             else:
                 self.tally.lost.append(f"{self.user}: {self.session_id} came back as {miner.session_id}")
+        if miner.session_id != self.session_id:
+            self.earned_s = float("inf")
         self.session_id, self.extranonce1 = miner.session_id, miner.extranonce1
         await miner.authorize(self.user)
         await miner.job()
-        self.entered_s = time.monotonic()
 
     async def mine(self, miner: Miner) -> None:
         share = miner.share(miner.jobs[-1])
@@ -91,6 +91,7 @@ class Device:
         if reply.get("result") is True:
             self.tally.accepted.append(share.hash_le)
             self.tally.more.set()
+            self.earned_s = min(self.earned_s, time.monotonic())
             if len(self.tally.hoard) < 5000:
                 self.tally.hoard.append(share)
         if self.tally.hoard and self.rng.random() < 0.2:

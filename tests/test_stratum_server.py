@@ -356,6 +356,15 @@ async def test_everything_is_saved_while_it_runs_and_a_broken_store_loses_nothin
         assert stored.saves == 1, "nothing changed, nothing written"
 
 
+async def test_a_session_that_earned_nothing_yet_is_stored_too(tmp_path: Path) -> None:
+    stored = StoredSessions()
+    async with running(tmp_path, stored=stored) as pool, await pool.connect() as miner:
+        await miner.enter(ADDRESS)
+        pool.clock.skip(6)
+        await pool.until(lambda: miner.session_id in stored.by_id, what="the session to be stored")
+        assert len(pool.hub.memory) == 0
+
+
 async def test_the_same_share_over_a_reconnect_is_paid_once(tmp_path: Path) -> None:
     async with running(tmp_path) as pool:
         async with await pool.connect() as miner:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pool.records import ERRORS, Verdict
 from pool.stratum import messages
 from pool.stratum.handshake import authorize, configure, subscribe
 from pool.stratum.hints import GET_VERSION_ID, suggest_difficulty, suggest_target
@@ -45,9 +44,7 @@ def submit(session: Session, request: Request) -> None:
     texts = [param for param in params[:5] if isinstance(param, str)]
     version = params[5] if len(params) > 5 else None
     if len(texts) < 5 or not (version is None or isinstance(version, str)):
-        code, words = ERRORS[Verdict.MALFORMED]
-        session.say(messages.error(request, code, words, b"false"))
-        return
+        texts, version = [""] * 5, None  # an empty nonce is malformed: counted and answered like any other
     user, job_id, extranonce2, ntime, nonce = texts
     session.channel.submit(request.id_json, user, job_id, extranonce2, ntime, nonce, version, session.hub.time_ns())
 

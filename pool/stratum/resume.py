@@ -47,6 +47,10 @@ class Memory:
 
     def remember(self, saved: SavedSession, last_job_id: int) -> None:
         self._put(Remembered(saved, last_job_id))
+        self.note(saved)
+
+    def note(self, saved: SavedSession) -> None:
+        """To be stored, but not yet worth memory: a live session that has earned nothing."""
         self._changed[saved.session_id] = saved
         if len(self._changed) > self._limit:
             self._changed.popitem(last=False)

@@ -341,8 +341,10 @@ class StratumServer:
             if session not in self.hub.sessions:
                 continue  # left meanwhile, and remembered then
             saved = session.as_saved()
-            if saved is not None:
+            if saved is not None and session.earning:
                 memory.remember(saved, session.last_job_id)
+            elif saved is not None:
+                memory.note(saved)
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
         if self._save_sessions is None:

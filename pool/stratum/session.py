@@ -67,6 +67,7 @@ class Session:
         "log_ids",
         "look_s",
         "minimum",
+        "noted",
         "notified_s",
         "opened_s",
         "options",
@@ -124,6 +125,7 @@ class Session:
         self.notified_s = now_s
         self.owed = False  # a job could not be sent: the peer does not read
         self.opened_s = now_s
+        self.noted = False  # handed to the store once
         self.look_s = now_s + random.uniform(0.5, 5.0)  # a herd's visits shall not come in one piece for ever
         self.flush_s = now_s + 60.0
         self.seen = 0.0

@@ -96,6 +96,9 @@ class Watch:
         if session.channel.fault is not None:
             link.close()
             return False
+        if not session.noted and session.identity is not None:
+            session.noted = True  # not at authorize: a herd's handshakes come first
+            self._hub.dirty[session] = None
         if now_s >= session.flush_s:
             session.flush_s = now_s + REJECTS_S
             session.log_refused()
