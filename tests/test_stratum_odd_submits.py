@@ -93,6 +93,9 @@ async def test_every_form_of_a_submit_is_judged_as_the_oracle_judges_it(tmp_path
                 message = json.loads(await reader.readline())
                 if "method" not in message:
                     heard.append(message)
+        (session,) = pool.hub.sessions
+        assert session.channel.counts == tuple(ref.counts)
+        assert session.channel.credited_work == ref.credited_work
         writer.close()
         await writer.wait_closed()
     for got, due in zip(heard, wanted, strict=True):
