@@ -13,6 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from native import difficulty, hashing
+from native.channel import Channel
+from native.sharelog import ShareLog
+from native.work import Job, JobTable
+from pool.records import Verdict
 from rig import reference
 from rig.arithmetic import Arithmetic, JobFace, Native, Oracle
 from rig.reference_tx import transactions_of
@@ -240,3 +244,30 @@ def test_a_hash_equal_to_the_target_meets_it_and_one_above_does_not(target: int,
 def test_native_hashes_any_length_as_hashlib_does(data: bytes) -> None:
     assert hashing.sha256(data) == hashlib.sha256(data).digest()
     assert hashing.sha256d(data) == reference.sha256d(data)
+
+
+SYNTHETIC = [(0.018, True, 1), (0.0182, True, 0), (0.018, False, 0)]
+
+
+@pytest.mark.parametrize(("difficulty", "with_bits", "accepted"), SYNTHETIC)
+def test_the_synthetic_submit_line_is_judged_by_a_channel(
+    difficulty: float, with_bits: bool, accepted: int, tmp_path: Path
+) -> None:
+    share = WORKED["share"]
+    fields = vars(synthetic_job(Oracle()))
+    job = Job(**{key: value for key, value in fields.items() if key != "network_target"})
+    jobs = JobTable()
+    jobs.publish(job)
+    jobs.set_tip(job.prevhash)
+    submit = dict(share["submit"], params=share["submit"]["params"][: 6 if with_bits else 5])
+    with ShareLog(str(tmp_path), segment_bytes=1 << 20) as log:
+        channel = Channel(jobs, log, bytes.fromhex(share["extranonce1"]), lambda found: None)
+        channel.authorize(submit["params"][0].encode(), 1, 1)
+        channel.send_job(job, difficulty, True)
+        sent = channel.take().splitlines(keepends=True)
+        assert sent[0] == b'{"id":null,"method":"mining.set_difficulty","params":[%r]}\n' % difficulty
+        assert json.loads(sent[1]) == share["notify"]
+        assert channel.feed(json.dumps(submit).encode() + b"\n", 1) is None
+        answer = json.loads(channel.take())
+        assert (answer["result"], channel.counts[Verdict.ACCEPTED]) == (bool(accepted), accepted)
+        assert answer["error"] == (None if accepted else [23, "Low difficulty share", None])
