@@ -1,4 +1,4 @@
-"""Share-log segments written row by row without a channel: any history a test or benchmark wants, valid to every reader."""
+"""Share-log segments written row by row without a channel: any history a test or benchmark wants, valid to readers."""
 
 from __future__ import annotations
 
