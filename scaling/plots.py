@@ -78,9 +78,9 @@ def _draw(figure: Figure, picture: Picture) -> None:
     grid = np.linspace(min(float(curves.c_min[0]), right / 400), right, 401)
     mean, se = curves.cautious(grid[None, :])
     half = float(curves.quantile(picture.level)[0]) * se[0]
-    axes.fill_between(
-        grid, mean[0] - half, mean[0] + half, color=_BLUE, alpha=0.15, lw=0, label=f"{band} {picture.level:.0%}"
-    )
+    upper = np.maximum(mean[0], curves.moments(grid[None, :])[0][0]) + half  # beyond the records the model may be right
+    name = f"{band} {picture.level:.0%}"
+    axes.fill_between(grid, mean[0] - half, upper, color=_BLUE, alpha=0.15, lw=0, label=name)
     inside = grid <= c_max
     axes.plot(grid[inside], mean[0][inside], color=_BLUE, lw=2, label=curve)
     axes.plot(grid[~inside], mean[0][~inside], color=_BLUE, lw=1.5, ls="--", label=beyond)

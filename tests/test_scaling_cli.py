@@ -7,9 +7,9 @@ import importlib.util
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -238,15 +238,13 @@ def test_plots_are_written_and_the_same_bytes_each_time(demo: Path, tmp_path: Pa
 
 
 def test_it_starts_quickly_and_without_the_plot_library(demo: Path) -> None:
-    """Figure 23: cold start <= 1.5 s (a busy machine gets a factor 3); matplotlib stays out unless a plot is asked
-    for."""
-    times = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        assert _alone(demo, "predecir", "--symbol", "BTC/USDT", "--capital", "10000", "--json").returncode == 0
-        times.append(time.perf_counter() - begin)
-    print(f"cold start {min(times):.2f} s")
-    assert min(times) <= 4.5
+    """Figure 23: cold start <= 1.5 s, as CPU time (what the wall shows on a machine that does nothing else)."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert _alone(demo, "predecir", "--symbol", "BTC/USDT", "--capital", "10000", "--json").returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    took = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    print(f"cold start {took:.2f} s")
+    assert took <= 1.5
     code = "import sys, scaling; print([m for m in ('matplotlib', 'rich', 'pandas', 'cvxpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -596,13 +596,13 @@ async def test_a_cold_start_gets_a_first_ticket_and_the_prior_fades() -> None:
 
 async def test_thousands_of_symbols_are_answered_in_one_call() -> None:
     engine = await _fed(seed=77, size=2000, records=20)
-    begin = time.perf_counter()
+    begin = time.process_time()
     found = await engine.predict_many(engine.symbols, 3000.0)
     plan = await engine.optimize_allocation(engine.symbols, 1e7)
-    print(f"2,000 symbols learned, predicted and allocated in {time.perf_counter() - begin:.2f} s")
+    print(f"2,000 symbols learned, predicted and allocated in {time.process_time() - begin:.2f} s of CPU")
     assert len(found) == len(plan) == 2000
     assert plan.gap <= 1e-6
-    assert time.perf_counter() - begin < 20
+    assert time.process_time() - begin < 10
 
 
 def test_a_predictive_model_tells_its_parameters_covariance_and_quality() -> None:
