@@ -21,7 +21,7 @@ from native.difficulty import difficulty_of_hash, target_of_difficulty, work_of_
 from native.hashing import header_hash, search
 from native.sharelog import HEAD_SIZE, ROW_SIZE, Segment, ShareLog, segments
 from native.work import Job, JobTable
-from pool.records import BEST_ROW, ERRORS, SHARE_ROW, RowKind, Verdict
+from pool.records import BEST_ROW, ERRORS, SHARE_ROW, SOLO, RowKind, Verdict
 from rig import fuzz_channel
 
 BOOT_S, NTIME, NOW_NS = 1_750_000_000, 1_750_000_100, 1_750_000_100_000_000_000
@@ -731,6 +731,18 @@ def test_a_record_is_logged_after_its_share_with_the_header(world: World) -> Non
     assert [by_seq[int(row["share_seq"])] for row in records] == [header_hash(header) for header, _ in expected]
     assert world.channel.best_difficulty == best
     assert world.channel.best_header == expected[-1][0]
+
+
+def test_rows_of_a_solo_connection_are_flagged_and_no_others(world: World) -> None:
+    solo = Channel(world.jobs, world.log, EXTRANONCE1, print, flags=SOLO)
+    solo.authorize(b"miner", 1, 2)
+    job = world.job()
+    solo.send_job(job, LOWEST, True)
+    solo.feed(submit(mine(job, 0)) + b"\n", NOW_NS)
+    world.feed(submit(mine(job, 1)) + b"\n")
+    rows = world.rows()
+    assert [int(row["kind"]) for row in rows] == [RowKind.SHARE, RowKind.BEST] * 2
+    assert [int(row["flags"]) for row in rows] == [SOLO, SOLO, 0, 0]
 
 
 def test_history_raises_the_bar_of_records(world: World) -> None:
