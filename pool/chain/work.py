@@ -87,9 +87,10 @@ class WorkDesk:
         empty_after_s: float = EMPTY_AFTER_S,
         template_loss_s: float = TEMPLATE_LOSS_S,
         slots: int = JOB_SLOTS,
+        boot_s: int | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.jobs = JobTable(slots)
+        self.jobs = JobTable(slots, boot_s)
         self.state = WorkState(False, "waiting for the node", time.time())
         self._network, self._payees, self._main_mode = network, payees, main_mode
         self._style, self._direct = style or Style(), direct or DirectRule()
@@ -116,8 +117,15 @@ class WorkDesk:
 
     @classmethod
     def from_config(
-        cls, network: Network, payees: Payees, coinbase: CoinbaseSection, stratum: StratumSection
+        cls,
+        network: Network,
+        payees: Payees,
+        coinbase: CoinbaseSection,
+        stratum: StratumSection,
+        *,
+        boot_s: int | None = None,
     ) -> WorkDesk:
+        """`boot_s`: where job ids begin; the share log's epoch, which no two starts share (the clock may repeat)."""
         return cls(
             network,
             payees,
@@ -126,6 +134,7 @@ class WorkDesk:
             direct=DirectRule(FIRMWARE["axeos-to-2.15"], coinbase.direct_max_bytes, coinbase.direct_min_sat),
             refresh_s=stratum.refresh_s,
             job_lifetime_s=stratum.job_lifetime_s,
+            boot_s=boot_s,
         )
 
     # --- what stratum asks (architecture: Work)

@@ -84,7 +84,7 @@ async def open_pool(house: House, config: Config, *, take_over: bool = False) ->
     share_log = await house.open("share log", _share_log(config, heir))
     house.background("share log upkeep", _prepare(share_log))
     keeper = make_keeper(config, store, keys, share_log, network)
-    blocks, desk, follower = _work(house, config, nodes, network, keeper)
+    blocks, desk, follower = _work(house, config, nodes, network, keeper, share_log)
     hub = await _hub(config, network, desk, share_log, blocks, store)
     _note_tips(house, desk, share_log, config.sharelog.directory)
     server = StratumServer(
@@ -113,7 +113,7 @@ def _calm_collector() -> None:
 
 
 def _work(
-    house: House, config: Config, nodes: Nodes, network: Network, keeper: Keeper
+    house: House, config: Config, nodes: Nodes, network: Network, keeper: Keeper, share_log: ShareLog
 ) -> tuple[Blocks, WorkDesk, Follower]:
     """Found blocks, jobs, what follows the node, and the ledger that hears of blocks and answers with proofs."""
     reports = _Reports()
@@ -121,7 +121,7 @@ def _work(
     pool_script = payout_script(config, network, blocks)
     payees = Payees(pool_script=pool_script, proof_root=lambda: keeper.carried)
     reports.tell = lambda report: _tell(keeper, news_of(report, network, pool_script()))
-    desk = WorkDesk.from_config(network, payees, config.coinbase, config.stratum)
+    desk = WorkDesk.from_config(network, payees, config.coinbase, config.stratum, boot_s=share_log.epoch)
     follower = Follower(nodes, desk)
     reports.look = follower.look
     house.background("blocks", blocks.run())
