@@ -225,7 +225,7 @@ def fit_families(
     families
     of a row, so their deviances can be compared. `warm` holds earlier parameters, from which a refit needs fewer steps.
     """
-    floor = 1e-9 * np.maximum(np.abs(y * (w > 0)).max(axis=1), 1e-300)
+    floor = 1e-9 * np.maximum(np.abs(y * (w > 0)).max(axis=1), 1e-6)  # a scale of rounding, never of zero
     ones = np.ones_like(x)
     steps = 5 if warm is None else 3
     first = {f: _iterate(f, warm[f] if warm else None, x, y, w, ones, floor, steps) for f in families}

@@ -256,7 +256,7 @@ def _residuals(
     out.df = np.maximum(out.n_eff - parameters, 1.0)
     clipped = np.minimum((r / v / s[:, None]) ** 2, fitting.HUBER_K**2)
     mean = (w * clipped).sum(axis=1) / w.sum(axis=1) * out.n_eff / out.df
-    floor = 1e-9 * np.maximum(np.abs(y * on).max(axis=1), 1e-300)
+    floor = 1e-9 * np.maximum(np.abs(y * on).max(axis=1), 1e-6)
     out.sigma = np.maximum(s * np.sqrt(mean / fitting.PROPOSAL2), floor)
     t = np.where(on, r / ((1 - h) * out.sigma[:, None] * v), 0.0)
     recent = on & (w > 0.15 * w.max(axis=1, keepdims=True))
