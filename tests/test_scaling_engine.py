@@ -1,5 +1,4 @@
-"""The engine: what it remembers, what it answers, what it refuses, and how it keeps capital safe where records are
-thin."""
+"""What the engine remembers and what it answers."""
 
 from __future__ import annotations
 
@@ -13,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rig.scaling_engines import fed
 from rig.scaling_worlds import world
 from scaling import (
-    DefaultRiskManager,
     ImpactPrior,
     InvalidQuery,
     InvalidRecord,
-    NotEnoughData,
     PredictiveModel,
     PredictiveScalingEngine,
     ScalingInitializer,
@@ -28,182 +26,6 @@ from scaling import (
 from scaling.cache import PredictionCache
 from scaling.families import Family
 from scaling.store import Record
-
-
-async def _fed(seed: int = 1, size: int = 3, records: int = 40, **settings: object) -> PredictiveScalingEngine:
-    engine = PredictiveScalingEngine(**settings)  # type: ignore[arg-type]
-    w = world(seed, size, records)
-    await engine.add_efficiency_records(
-        {"symbol": f"S{k}", "capital": float(c), "efficiency": float(e), "ts": float(1000 + i)}
-        for k, h in enumerate(w.histories)
-        for i, (c, e) in enumerate(zip(h.capital, h.efficiency, strict=True))
-    )
-    return engine
-
-
-# what it refuses
-
-
-@pytest.mark.parametrize(
-    ("capital", "efficiency", "words"),
-    [
-        (math.nan, 0.9, "capital must be finite"),
-        (math.inf, 0.9, "capital must be finite"),
-        (-1.0, 0.9, "capital must be above zero"),
-        (0.0, 0.9, "capital must be above zero"),
-        (1e300, 0.9, "capital must lie in"),
-        ("10000", 0.9, "capital must be a number, not str"),
-        (True, 0.9, "capital must be a number, not bool"),
-        (None, 0.9, "capital must be a number"),
-        (10**400, 0.9, "too large"),
-        (1000.0, math.nan, "efficiency must be finite"),
-        (1000.0, 1e300, "efficiency must lie in"),
-        (1000.0, [0.9], "efficiency must be a number, not list"),
-    ],
-)
-async def test_garbage_records_are_refused_by_name_and_leave_nothing(
-    tmp_path: Path, capital: object, efficiency: object, words: str
-) -> None:
-    async with await ScalingInitializer(str(tmp_path / "s.sqlite")).initialize() as engine:
-        with pytest.raises(InvalidRecord, match=words):
-            await engine.add_efficiency_record("BTC/USDT", capital, efficiency)  # type: ignore[arg-type]
-        assert engine.symbols == []
-        assert engine.db is not None
-        assert engine.db.symbols() == {}
-
-
-@pytest.mark.parametrize("symbol", ["", " BTC", "x" * 65, "a\nb", 7, None])
-async def test_garbage_symbols_are_refused(symbol: object) -> None:
-    engine = PredictiveScalingEngine()
-    with pytest.raises(InvalidRecord, match="symbol must be"):
-        await engine.add_efficiency_record(symbol, 1.0, 0.5)  # type: ignore[arg-type]
-    with pytest.raises(InvalidRecord, match="symbol must be"):
-        await engine.predict_efficiency(symbol, 1.0)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("metrics", "words"),
-    [
-        ({"roi": math.nan}, "roi"),
-        ({"roi": "x"}, "roi"),
-        ({3: 1.0}, "metric names"),
-        ([1], "mapping"),
-        ({str(k): 1 for k in range(65)}, "64"),
-    ],
-)
-async def test_garbage_metrics_are_refused(metrics: object, words: str) -> None:
-    with pytest.raises(InvalidRecord, match=words):
-        await PredictiveScalingEngine().add_efficiency_record("A", 1.0, 0.5, metrics)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("ts", [-1.0, 1e18, math.nan, "yesterday"])
-async def test_garbage_times_are_refused(ts: object) -> None:
-    with pytest.raises(InvalidRecord, match="ts must be"):
-        await PredictiveScalingEngine().add_efficiency_record("A", 1.0, 0.5, ts=ts)  # type: ignore[arg-type]
-
-
-async def test_a_batch_with_one_bad_record_leaves_none_of_it(tmp_path: Path) -> None:
-    async with await ScalingInitializer(str(tmp_path / "s.sqlite")).initialize() as engine:
-        batch = [{"symbol": "A", "capital": 1.0 + k, "efficiency": 0.5, "ts": float(k)} for k in range(10)]
-        with pytest.raises(InvalidRecord, match="record 7: efficiency must be finite"):
-            await engine.add_efficiency_records(
-                [{**r, "efficiency": math.nan} if k == 7 else r for k, r in enumerate(batch)]
-            )
-        with pytest.raises(InvalidRecord, match="record 0: wanted symbol"):
-            await engine.add_efficiency_records([{"symbol": "A", "capital": 1.0}])
-        with pytest.raises(InvalidRecord, match="at one time with different figures"):
-            await engine.add_efficiency_records([*batch, {**batch[3], "efficiency": 0.6}])
-        assert engine.symbols == []
-        assert engine.db is not None
-        assert engine.db.symbols() == {}
-        assert await engine.add_efficiency_records(batch) == 10
-
-
-@pytest.mark.parametrize("capital", [0.0, -5.0, math.nan, math.inf, 1e300, "a", None])
-async def test_garbage_questions_are_refused(capital: object) -> None:
-    engine = await _fed()
-    with pytest.raises(InvalidQuery, match="capital"):
-        await engine.predict_efficiency("S0", capital)  # type: ignore[arg-type]
-    with pytest.raises(InvalidQuery, match="total_capital"):
-        await engine.optimize_allocation(["S0"], capital)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"caps": {"S9": 1.0}}, "'S9', which is not among the symbols"),
-        ({"caps": {"S0": -1.0}}, "caps"),
-        ({"caps": math.nan}, "caps"),
-        ({"min_ticket": -1.0}, "min_ticket"),
-        ({"min_efficiency": math.nan}, "min_efficiency"),
-        ({"hurdle": -0.1}, "hurdle"),
-        ({"trust": 0.5}, "trust"),
-        ({"kappa": -1.0}, "kappa"),
-        ({"turnover_cost": 0.1}, "previous"),
-        ({"groups": {"S0": "x"}}, "has no cap"),
-        ({"risk_weights": {"S0": 1.0}}, "go together"),
-    ],
-)
-async def test_garbage_constraints_are_refused(options: dict[str, object], words: str) -> None:
-    engine = await _fed()
-    with pytest.raises(InvalidQuery, match=words):
-        await engine.optimize_allocation(["S0", "S1"], 1e5, **options)  # type: ignore[arg-type]
-
-
-async def test_symbols_given_twice_none_or_as_one_string_are_refused() -> None:
-    engine = await _fed()
-    for symbols, words in ((["S0", "S0"], "twice"), ([], "at least one"), ("S0", "not one string")):
-        with pytest.raises(InvalidQuery, match=words):
-            await engine.optimize_allocation(symbols, 1e5)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"model": "cubic"},
-        {"model": 5},
-        {"trust": 0.0},
-        {"hurdle": -1.0},
-        {"kappa": math.nan},
-        {"max_records": 3},
-        {"drift": 1},
-        {"speed": 9},
-        {"cache_size": 1.5},
-    ],
-)
-def test_garbage_settings_are_refused(settings: dict[str, object]) -> None:
-    with pytest.raises(InvalidQuery):
-        PredictiveScalingEngine(**settings)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("capital", "efficiency", "words"),
-    [
-        ([1.0], [0.5], "at least 4 records, not 1"),
-        ([], [], "at least 4 records, not 0"),
-        ([5.0] * 20, [0.5] * 20, "at 3 different capitals at least, not 1"),
-        ([1.0, 2.0] * 9, [0.5, 0.4] * 9, "at 3 different capitals at least, not 2"),
-        ([1.0, math.nan, 3.0, 4.0], [0.5] * 4, r"capital\[1\] must be finite"),
-        ([1.0, 2.0, 3.0, 4.0], [0.5, 0.5, 1e300, 0.5], r"efficiency\[2\] must lie in"),
-        ([1.0, 2.0, 0.0, 4.0], [0.5] * 4, r"capital\[2\] must be above zero"),
-        ([1.0, 2.0], [0.5], "equally long"),
-        (["x"], [0.5], "must be numbers"),
-    ],
-)
-def test_a_model_says_why_it_cannot_learn(capital: list[float], efficiency: list[float], words: str) -> None:
-    with pytest.raises((NotEnoughData, InvalidRecord), match=words):
-        PredictiveModel("polynomial").fit(capital, efficiency)
-    with pytest.raises(NotEnoughData, match="not been trained"):
-        PredictiveModel().predict(1.0)
-
-
-def test_constant_efficiency_is_a_flat_curve_without_r2_and_without_saturation() -> None:
-    model = PredictiveModel("linear").fit(np.linspace(1, 100, 30), np.full(30, 0.8))
-    assert math.isnan(model.r2)
-    assert model.predict(50.0) == pytest.approx(0.8)
-    assert model.saturation_point is None
-    assert model.max_error < 1e-9
-
 
 # what it remembers
 
@@ -346,7 +168,7 @@ async def test_many_records_at_one_capital_tell_no_curve() -> None:
 
 
 async def test_extrapolation_is_flagged_pessimistic_and_less_confident() -> None:
-    engine = await _fed(seed=12, size=20)
+    engine = await fed(seed=12, size=20)
     for symbol in engine.symbols:
         top = float(engine.records(symbol)[0].max())
         edge, beyond, far = [await engine.predict_efficiency(symbol, top * k) for k in (1.0, 1.5, 3.0)]
@@ -361,7 +183,7 @@ async def test_extrapolation_is_flagged_pessimistic_and_less_confident() -> None
 
 
 async def test_predict_many_equals_asking_one_by_one() -> None:
-    engine = await _fed(seed=3, size=12)
+    engine = await fed(seed=3, size=12)
     capitals = np.geomspace(500, 5e5, 12)
     many = await engine.predict_many(engine.symbols, capitals)
     one = [await engine.predict_efficiency(s, float(c)) for s, c in zip(engine.symbols, capitals, strict=True)]
@@ -375,7 +197,7 @@ async def test_predict_many_equals_asking_one_by_one() -> None:
 
 
 async def test_a_new_record_moves_the_prediction_and_kills_the_cached_one() -> None:
-    engine = await _fed()
+    engine = await fed()
     first = await engine.predict_efficiency("S0", 1500.0)
     assert await engine.predict_efficiency("S0", 1500.0) is first, "cached"
     await engine.add_efficiency_record("S0", 1500.0, first.efficiency - 0.2)
@@ -388,7 +210,7 @@ async def test_a_new_record_moves_the_prediction_and_kills_the_cached_one() -> N
 
 
 async def test_only_what_changed_is_learned_again() -> None:
-    engine = await _fed(size=20)
+    engine = await fed(size=20)
     assert await engine.refit() == 20
     assert await engine.refit() == 0
     await engine.add_efficiency_record("S4", 1000.0, 0.5)
@@ -433,7 +255,7 @@ def test_the_cache_is_bounded_expires_and_knows_versions() -> None:
 async def test_answers_are_quick() -> None:
     """Figure 23: add <= 200 us without the commit, cached prediction <= 100 us (medians; a busy machine gets a factor
     5)."""
-    engine = await _fed(size=3)
+    engine = await fed(size=3)
     await engine.refit()
     added, asked = [], []
     for k in range(300):
@@ -452,7 +274,7 @@ async def test_answers_are_quick() -> None:
 
 @pytest.mark.parametrize("model", ["linear", "polinomial", "exponencial", "sqrt"])
 async def test_each_single_model_can_be_asked_for(model: str) -> None:
-    engine = await _fed(seed=8, size=3, records=50, model=model)
+    engine = await fed(seed=8, size=3, records=50, model=model)
     metrics = await engine.model_metrics("S0")
     names = {"linear": "linear", "polinomial": "polynomial", "exponencial": "exponential", "sqrt": "sqrt"}
     assert metrics.model == names[model]
@@ -461,141 +283,15 @@ async def test_each_single_model_can_be_asked_for(model: str) -> None:
 
 
 async def test_without_average_the_single_best_family_answers() -> None:
-    engine = await _fed(seed=8, size=10, average=False)
+    engine = await fed(seed=8, size=10, average=False)
     for symbol in engine.symbols:
         metrics = await engine.model_metrics(symbol)
         assert sorted(metrics.weights.values())[-1] == 1.0
         assert metrics.aicc[metrics.model] == min(metrics.aicc.values())
 
 
-# allocation through the engine
-
-
-async def test_an_allocation_keeps_every_limit_and_explains_every_number() -> None:
-    engine = await _fed(seed=21, size=12, min_efficiency=0.3)
-    caps = {"S0": 500.0, "S1": 0.0}
-    plan = await engine.optimize_allocation(engine.symbols, 5e5, caps=caps, min_ticket={"S2": 2000.0}, hurdle=0.05)
-    assert sum(plan.values()) <= 5e5 * (1 + 1e-9)
-    assert plan.unallocated == pytest.approx(5e5 - sum(plan.values()))
-    assert plan["S0"] <= 500.0
-    assert plan["S1"] == 0.0
-    assert plan.reasons["S1"].code == "at_cap"
-    assert plan["S2"] == 0.0 or plan["S2"] >= 2000.0
-    assert plan.gap <= 1e-6
-    assert plan.value <= plan.bound * (1 + 1e-9)
-    for symbol, amount in plan.items():
-        top = float(engine.records(symbol)[0].max())
-        assert amount <= engine.config.trust * top * (1 + 1e-9), "the trust region"
-        for language in ("es", "en"):
-            assert plan.reasons[symbol].text(language)
-        if amount > 0:
-            assert plan.efficiency[symbol] >= 0.3, "E minus one standard error keeps the minimum, so E does"
-            assert plan.lower[symbol] <= plan.efficiency[symbol] <= plan.upper[symbol]
-
-
-async def test_equal_marginals_are_said_to_be_equal() -> None:
-    engine = await _fed(seed=33, size=30, min_efficiency=0.0)
-    plan = await engine.optimize_allocation(engine.symbols, 2e6)
-    inner = [s for s in plan if plan.reasons[s].code == "price"]
-    assert len(inner) >= 3
-    for symbol in inner:
-        assert plan.marginal[symbol] == pytest.approx(plan.shadow_price, rel=1e-3)
-    for symbol in (s for s in plan if plan.reasons[s].code == "not_worth"):
-        assert plan.reasons[symbol].figures["best"] <= plan.shadow_price * (1 + 1e-6)
-
-
-async def test_no_capital_goes_past_saturation_however_much_there_is() -> None:
-    engine = await _fed(seed=21, size=12, min_efficiency=0.0, hurdle=0.1)
-    plan = await engine.optimize_allocation(engine.symbols, 1e12)
-    assert plan.unallocated > 0
-    checked = 0
-    for symbol, amount in plan.items():
-        point = (await engine.saturation(symbol)).saturation_point
-        if point.capital is None:
-            continue
-        curve = await engine.curve(symbol)
-        after = curve.marginal_mean(np.linspace(point.capital * 1.001, 4 * curve.c_max[0], 400)[None, :])
-        if (after < 0.1).all():  # no second rise beyond the valley
-            checked += 1
-            assert amount <= point.capital * 1.02, (
-                "the cautious curve saturates no later than the best guess (2 %: knots)"
-            )
-    assert checked >= 2
-
-
-async def test_the_ramp_limits_what_one_review_may_add() -> None:
-    engine = await _fed(seed=21, size=3, min_efficiency=0.0)
-    first = float(engine.records("S0")[0].min())
-    plan = await engine.optimize_allocation(["S0", "S1"], 1e9, previous={"S1": first})
-    assert plan["S0"] <= first * (1 + 1e-9), "what is not held starts at the smallest capital ever observed"
-    assert plan["S1"] <= 2 * max(first, float(engine.records("S1")[0].min())) * (1 + 1e-9)
-    assert plan.reasons["S0"].code == "at_ramp"
-
-
-async def test_turnover_costs_keep_small_changes_from_happening() -> None:
-    engine = await _fed(seed=21, size=6, min_efficiency=0.0, ramp=100.0)
-    free = await engine.optimize_allocation(engine.symbols, 1e5)
-    held = {s: c * 1.05 for s, c in free.items()}
-    moved = await engine.optimize_allocation(engine.symbols, 2e5, previous=held)
-    kept = await engine.optimize_allocation(engine.symbols, 2e5, previous=held, turnover_cost=0.5)
-    assert sum(abs(kept[s] - held[s]) for s in held) < sum(abs(moved[s] - held[s]) for s in held)
-    assert kept.gap <= 1e-6
-
-
-async def test_groups_and_risk_budgets_hold_through_the_engine() -> None:
-    engine = await _fed(seed=21, size=8, min_efficiency=0.0)
-    names = engine.symbols
-    groups = dict.fromkeys(names[:4], "x")
-    risk = {s: 0.1 + 0.05 * k for k, s in enumerate(names)}
-    plan = await engine.optimize_allocation(
-        names, 3e5, groups=groups, group_caps={"x": 5e4}, risk_weights=risk, risk_budget=2e4
-    )
-    assert sum(plan[s] for s in groups) <= 5e4 * (1 + 1e-9)
-    assert sum(plan[s] * risk[s] for s in names) <= 2e4 * (1 + 1e-9)
-    assert plan.gap <= 1e-6
-    assert {"group", "risk"} & {r.code for r in plan.reasons.values()}
-
-
-async def test_the_risk_manager_tightens_every_allocation() -> None:
-    manager = DefaultRiskManager(max_share=0.2)
-    w = await _fed(seed=21, size=6, min_efficiency=0.0, risk_manager=manager)
-    plan = await w.optimize_allocation(w.symbols, 1e5)
-    assert max(plan.values()) <= 0.2 * 1e5 * (1 + 1e-9)
-    manager.drawdown = 0.2
-    halved = await w.optimize_allocation(w.symbols, 1e5)
-    assert sum(halved.values()) <= 0.5e5 * (1 + 1e-9)
-    w.risk_manager = DefaultRiskManager(groups={"S0": "a"})
-    with pytest.raises(InvalidQuery, match="groups are given by the caller and"):
-        await w.optimize_allocation(w.symbols, 1e5, groups={"S0": "b"}, group_caps={"b": 1.0})
-
-
-async def test_a_cold_start_gets_a_first_ticket_and_the_prior_fades() -> None:
-    engine = PredictiveScalingEngine(min_efficiency=0.1)
-    prior = ImpactPrior(edge=0.8, turnover=2.0, fee=0.001, half_spread=0.0005, sigma=0.04, adv=2e7)
-    await engine.set_prior("NEW", prior)
-    p = await engine.predict_efficiency("NEW", 1000.0)
-    assert p.status == "prior"
-    assert (p.records, p.drifted) == (0, False), "pseudo-records are no records"
-    assert p.efficiency == pytest.approx(float(prior.efficiency(np.array(1000.0))), abs=0.05)
-    plan = await engine.optimize_allocation(["NEW"], 1e9)
-    assert 0 < plan["NEW"] <= prior.pseudo_records(0)[0].min() * (1 + 1e-9)
-    assert plan.reasons["NEW"].code == "at_first_ticket"
-    rng = np.random.default_rng(2)
-    top = prior.pseudo_records(0)[0].max()
-    for k in range(12):
-        c = float(top * rng.uniform(0.01, 0.1))
-        await engine.add_efficiency_record("NEW", c, 0.3 + 0.01 * float(rng.standard_normal()), ts=float(k))
-    after = await engine.predict_efficiency("NEW", top * 0.05)
-    assert (after.status, after.records, after.drifted) == ("full", 12, False)
-    assert after.efficiency == pytest.approx(0.3, abs=0.05), "records win over the prior"
-    await engine.set_prior("NEW", None)
-    for bad in ({"adv": -1.0}, {"sigma": 0.0}, {"edge": math.nan}):
-        with pytest.raises(InvalidQuery):
-            replace(prior, **bad)
-
-
 async def test_thousands_of_symbols_are_answered_in_one_call() -> None:
-    engine = await _fed(seed=77, size=2000, records=20)
+    engine = await fed(seed=77, size=2000, records=20)
     begin = time.process_time()
     found = await engine.predict_many(engine.symbols, 3000.0)
     plan = await engine.optimize_allocation(engine.symbols, 1e7)
