@@ -235,6 +235,16 @@ class TranscendentalDatabase:
         return [dict(row) for row in rows]
 
 
+def without_password(url: str) -> str:
+    """A database URL fit to be shown."""
+    if "://" not in url:
+        return url
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except sa.exc.ArgumentError:
+        return "that database"
+
+
 class _Transaction:
     """`engine.begin()` whose database errors are StoreErrors with the cause, never with the URL or its password."""
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scaling import Infeasible, InvalidQuery, InvalidRecord, NotEnoughData, ScalingError, ScalingInitializer
+from scaling.store import without_password
 from scaling.tables import Sheet, allocation_sheet, model_sheets, money, prediction_sheet
 from scaling.texts import cli_text
 
@@ -101,9 +102,8 @@ async def predecir(args: argparse.Namespace, engine: PredictiveScalingEngine, ou
 
 
 def _no_data(args: argparse.Namespace, out: Output, records: int = 0) -> str:
-    return out.say(
-        "no_data", symbol=args.symbol, records=records, db=args.db, program="scripts/capital_scaling_analyzer.py"
-    )
+    program = "scripts/capital_scaling_analyzer.py"
+    return out.say("no_data", symbol=args.symbol, records=records, db=without_password(args.db), program=program)
 
 
 async def optimizar(args: argparse.Namespace, engine: PredictiveScalingEngine, out: Output) -> int:

@@ -250,6 +250,14 @@ def test_it_starts_quickly_and_without_the_plot_library(demo: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_database_password_is_never_printed(postgres_url: str, tmp_path: Path) -> None:
+    url = postgres_url.replace("postgres@", "postgres:hunter2@")
+    done = _run(tmp_path, "predecir", "--symbol", "A", "--capital", "1", "--db", url)
+    assert done.returncode == 3
+    assert "postgres:***@" in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout
+
+
 def test_it_works_on_postgresql(postgres_url: str, tmp_path: Path) -> None:
     assert _run(tmp_path, "demo", "--db", postgres_url).returncode == 0
     done = _run(
