@@ -215,3 +215,26 @@ def test_what_cannot_be_allocated_is_said() -> None:
     with pytest.raises(InvalidQuery, match="budget"):
         solve(profit, Limits(float("nan")))
     assert solve(profit, Limits(0.0)).value == 0.0
+
+
+def test_turnover_costs_are_weighed_exactly() -> None:
+    """Against every grid plan: sum of c E(c) minus the cost of moving away from what is held."""
+    rng = np.random.default_rng(12)
+    for _ in range(12):
+        knots = np.cumsum(rng.uniform(0.1, 1.0, (3, 9)), axis=1)
+        held = rng.uniform(0.0, 5.0, 3) * (rng.random(3) < 0.8)
+        knots = np.sort(np.concatenate((np.zeros((3, 1)), knots, held[:, None]), axis=1), axis=1)
+        e = rng.uniform(-0.2, 1.0, knots.shape)
+        cost, budget = float(rng.uniform(0.0, 0.5)), 6.0
+        profit = SegmentProfit.of(knots, e, 0.0, 0.0, held, cost)
+        solution = solve(profit, Limits(budget))
+        _keeps_promises(profit, solution, Limits(budget))
+        grid = np.linspace(0.0, budget, 61)
+        gains = np.empty((3, 61))
+        for i in range(3):
+            on_grid = np.interp(grid, knots[i], e[i], right=-1.0)
+            ok = (on_grid >= 0.0) & (grid <= knots[i, -1])
+            gains[i] = np.where(ok, grid * on_grid, -np.inf)
+            gains[i, 0] = 0.0
+            gains[i] -= cost * np.abs(grid - held[i])
+        assert by_brute_force(gains) <= solution.value + 1e-6 * abs(solution.value) + 1e-9
