@@ -80,13 +80,26 @@ class Connection(asyncio.Protocol):
             wire.abort()  # refused before any answer: firmware goes on to its fallback
 
     def data_received(self, data: bytes) -> None:
+        # The whole way of a share through Python: one call in, one out, nothing decided.
         channel = self.channel
+        if channel is None or self._waiting is not None:
+            self._rarely(channel, data)
+            return
+        now_ns = self._hub.time_ns()  # stamped once, here
+        line = channel.feed(data, now_ns)
+        if line is not None:
+            self._hear(channel, line, now_ns)
+        out = channel.take()
+        if out:
+            self.wire.write(out)  # type: ignore[union-attr]  # data comes from a wire
+        elif channel.fault is not None:
+            self._fault(channel.fault)
+
+    def _rarely(self, channel: Channel | None, data: bytes) -> None:
         if channel is None:
             self._first(data)
-        elif self._waiting is not None:
-            self._held.append(data)  # at most what was on its way when reading was paused
         else:
-            self._work(channel, data)
+            self._held.append(data)  # at most what was on its way when reading was paused
 
     def _first(self, data: bytes) -> None:
         if self.closing or self.wire is None or self.visitor is None:
@@ -112,19 +125,7 @@ class Connection(asyncio.Protocol):
             return
         self.channel = self.session.channel
         self._server.began(self, self.session)
-        self._work(self.channel, data)
-
-    def _work(self, channel: Channel, data: bytes) -> None:
-        now_ns = self._hub.time_ns()  # stamped once, here
-        line = channel.feed(data, now_ns)
-        if line is not None:
-            self._hear(channel, line, now_ns)
-        out = channel.take()
-        if out:
-            assert self.wire is not None
-            self.wire.write(out)
-        elif channel.fault is not None:
-            self._fault(channel.fault)
+        self.data_received(data)
 
     def _hear(self, channel: Channel, line: bytes | None, now_ns: int) -> None:
         """Lines that are not plain shares, in their turn, until the stream is used up or has to wait."""
@@ -200,13 +201,12 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         self._waiting = None
-        channel, held = self.channel, self._held
-        if channel is None or self.closing:
+        held, self._held = self._held, []
+        if self.channel is None or self.closing:
             return
-        self._held = []
-        self._work(channel, b"")
+        self.data_received(b"")  # what waits in the channel
         while held and not self._stopped():
-            self._work(channel, held.pop(0))
+            self.data_received(held.pop(0))
         if self._waiting is None and self.wire is not None and not self.blocked and not self.closing:
             self.wire.resume_reading()
         self._held = held + self._held
