@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
 import ssl
@@ -17,7 +18,9 @@ import pytest
 
 from pool.records import REJECTS_ROW, RowKind, SavedSession, Verdict
 from pool.stratum import takeover
+from pool.stratum.connection import Connection
 from pool.stratum.hub import Port
+from pool.stratum.session import Session
 from pool.stratum.sockets import raise_file_limit
 from rig.miner import Miner
 from rig.stratum import ADDRESS, SETTINGS, RigPool, StoredSessions, running
@@ -584,6 +587,32 @@ async def test_09_a_certificate_that_cannot_be_read_stops_the_start(tmp_path: Pa
     with pytest.raises((ssl.SSLError, OSError)):
         async with running(tmp_path / "log", tls_cert_file=tmp_path / "bad.pem", tls_key_file=tmp_path / "bad.pem"):
             pass
+
+
+async def test_connections_that_end_leave_no_cycles_behind(tmp_path: Path) -> None:
+    """Memory stays flat over hours of churn without a collector that stops the loop."""
+    async with running(tmp_path) as pool:
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(40):
+                async with await pool.connect() as miner:
+                    if number % 4:
+                        await miner.enter(f"{ADDRESS}.{number}")
+                    if number % 4 == 2:
+                        await miner.submit(miner.share())
+                    if number % 4 == 3:
+                        await miner.send(b"junk\n" * 12)
+                        await miner.hung_up()
+            await pool.until(lambda: not pool.server.connections)
+            rounds = pool.server.supply.rounds
+            pool.work.refresh()  # the last round's list goes too
+            await pool.until(lambda: pool.server.supply.rounds > rounds)
+            await asyncio.sleep(0.3)  # one circle of the watch, which holds a list of sessions meanwhile
+            left = [thing for thing in gc.get_objects() if isinstance(thing, Session | Connection)]
+            assert left == []
+        finally:
+            gc.enable()
 
 
 # --- a herd

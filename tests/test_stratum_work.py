@@ -515,6 +515,8 @@ async def test_solo_ports_give_each_account_its_own_job(tmp_path: Path) -> None:
         a, b = await pool.connect(), await pool.connect()
         job_a, job_b = await a.enter(ADDRESS), await b.enter(ADDRESS_2)
         assert job_a.coinb2 != job_b.coinb2
+        stolen = await b.ask("mining.submit", [ADDRESS_2, *a.share().params[1:]])
+        assert stolen["error"] == [21, "Job not found", None], "a job belongs to the connections it was sent to"
         assert (await a.authorize(ADDRESS_2))["error"][1] == "One address per connection on this port"
         assert (await a.authorize(ADDRESS + ".two"))["result"] is True
         pool.work.new_block()
