@@ -39,13 +39,32 @@ class LoopResult:
     p99_ms: float
 
 
-def _library() -> ctypes.CDLL:
-    source = ROOT / "bench" / "loop.c"
-    out = ROOT / "build" / f"bench-loop-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}.so"
+def library(name: str) -> ctypes.CDLL:
+    """bench/NAME.c, compiled."""
+    source = ROOT / "bench" / f"{name}.c"
+    out = ROOT / "build" / f"bench-{name}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}.so"
     if not out.exists():
         out.parent.mkdir(exist_ok=True)
-        subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", str(out), str(source)], check=True)
+        made = out.with_suffix(f".{os.getpid()}")
+        subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", str(made), str(source)], check=True)
+        made.rename(out)
     return ctypes.CDLL(str(out))
+
+
+def packed(lines: Sequence[Sequence[bytes]]) -> tuple[ctypes.Array[ctypes.c_char_p], ctypes.Array[ctypes.c_void_p], list[object]]:
+    """Each connection's lines in one piece, where each of them begins, and what has to stay alive meanwhile."""
+    count = len(lines[0])
+    assert all(len(mine) == count for mine in lines)
+    blobs = [b"".join(mine) for mine in lines]
+    tables = []
+    for mine in lines:
+        table = (ctypes.c_uint32 * (count + 1))()
+        for i, line in enumerate(mine):
+            table[i + 1] = table[i] + len(line)
+        tables.append(table)
+    texts = (ctypes.c_char_p * len(lines))(*blobs)
+    starts = (ctypes.c_void_p * len(lines))(*(ctypes.addressof(table) for table in tables))
+    return texts, starts, [blobs, tables]
 
 
 def _percentile_ms(histogram: Sequence[int], share: float) -> float:
@@ -58,25 +77,16 @@ def _percentile_ms(histogram: Sequence[int], share: float) -> float:
     return 0.0
 
 
-def closed_loop(sockets: Sequence[socket.socket], lines: Sequence[Sequence[bytes]], pipeline: int) -> LoopResult:
+def closed_loop(sockets: Sequence[socket.socket | int], lines: Sequence[Sequence[bytes]], pipeline: int) -> LoopResult:
     """Send each socket its lines (the same number on each), `pipeline` in flight, until all are answered."""
-    count = len(lines[0])
-    assert all(len(mine) == count for mine in lines)
-    n = len(sockets)
-    blobs = [b"".join(mine) for mine in lines]
-    offsets = []
-    for mine in lines:
-        table = (ctypes.c_uint32 * (count + 1))()
-        for i, line in enumerate(mine):
-            table[i + 1] = table[i] + len(line)
-        offsets.append(table)
+    n, (texts, starts, _alive) = len(sockets), packed(lines)
     result = _Result()
-    failed = _library().closed_loop(
+    failed = library("loop").closed_loop(
         n,
-        (ctypes.c_int * n)(*(s.fileno() for s in sockets)),
-        (ctypes.c_char_p * n)(*blobs),
-        (ctypes.c_void_p * n)(*(ctypes.addressof(table) for table in offsets)),
-        ctypes.c_uint32(count),
+        (ctypes.c_int * n)(*(one if isinstance(one, int) else one.fileno() for one in sockets)),
+        texts,
+        starts,
+        ctypes.c_uint32(len(lines[0])),
         ctypes.c_uint32(pipeline),
         ctypes.byref(result),
     )
