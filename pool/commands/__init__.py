@@ -5,4 +5,7 @@ configuration). It imports its room inside `run`, so that every command starts q
 own commands. To add a command, write the module and put its name below.
 """
 
-NAMES = ("version", "init", "check", "config", "keys", "db", "simulate", "serve", "run")
+NAMES = (
+    *("version", "init", "check", "config", "keys", "db", "ledger", "proof", "backup", "restore"),
+    *("simulate", "serve", "run"),
+)

@@ -40,6 +40,8 @@ def policy_of(config: Config) -> Policy:
         raffle_bp=fees.raffle_bp,
         finder_bp=ledger.finder_bp,
         weight_subsidy=ledger.weight_subsidy,
+        donation_bp=fees.donation_bp,
+        release_months=ledger.release_months,
     )
 
 
@@ -81,4 +83,5 @@ def make_keeper(config: Config, store: Store, keys: Keys, share_log: ShareLog, n
         policy_of(config),
         on_policy=on_policy,
         publisher=publisher,
+        keep_days=config.sharelog.keep_days,
     )

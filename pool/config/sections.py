@@ -124,6 +124,9 @@ class LedgerSection:
     kappa_blocks: float = key(0.05, "With less work in the window than this, the rest is reserve.", low=0)
     finder_bp: int = key(0, "Bonus of the device that finds the block, in basis points of it.", low=0, high=10_000)
     weight_subsidy: bool = key(False, "Work counts by the subsidy of its day: for windows that see a halving.")
+    release_months: int = key(
+        24, "Each month 1/this of the reserve goes back to members as a virtual block; 0 = never.", low=0, high=1200
+    )
     proof_every_s: float = key(3600.0, "A new proof of balances and work at least this often.", low=10)
 
 
@@ -144,6 +147,9 @@ class SharelogSection:
 
     directory: Path = key(UNSET, "Folder of its segments; on a disk with room.", default_text="<data_dir>/sharelog")
     segment_mib: int = key(64, "Size of one segment, preallocated.", low=1, high=16_384)
+    keep_days: int = key(
+        0, "Days that summed segments are kept, compressed; 0 = for ever: all can be summed again.", low=0, high=36_500
+    )
 
 
 @dataclass(frozen=True, slots=True)

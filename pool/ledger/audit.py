@@ -5,15 +5,32 @@ handed in by the rooms that measure them, and they are checked as soon as these 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, Row, case, func, select, text
+from sqlalchemy.exc import InterfaceError, OperationalError
 
-from pool.ledger import books, income
-from pool.ledger.policy import digest_of, of_version
-from pool.store.books import allocations, balances, book_accounts, entries, income_blocks, policies, postings
+from pool.ledger import books, income, latches
+from pool.ledger.policy import of_version
+from pool.ledger.requests import TREASURY
+from pool.store.books import (
+    allocations,
+    balances,
+    book_accounts,
+    entries,
+    guards,
+    income_blocks,
+    income_events,
+    policies,
+    postings,
+)
+from pool.store.proofs import proof_epochs
 from pool.store.work import found_shares, log_cursor, slices
+
+#: Of one invariant: books that are wrong everywhere must not fill the memory with words.
+MOST_TOLD = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +79,9 @@ def _i4_no_liability_below_zero(connection: Connection) -> Iterator[str]:
 
 def _i5_liabilities_are_covered(connection: Connection) -> Iterator[str]:
     """By the assets of the books; measured assets are compared by whoever measures them (payout)."""
-    sums = dict.fromkeys(("asset", "liability", "equity"), 0)
-    query = select(book_accounts.c.kind, func.sum(balances.c.msat)).join_from(balances, book_accounts)
-    for kind, msat in connection.execute(query.group_by(book_accounts.c.kind)):
-        sums[kind] = int(msat)
-    if -sums["liability"] > sums["asset"]:
-        yield f"liabilities of {-sums['liability']} msat stand against assets of {sums['asset']} msat"
+    assets, liabilities = books.totals_msat(connection)
+    if liabilities > assets:
+        yield f"liabilities of {liabilities} msat stand against assets of {assets} msat"
 
 
 def _i10_blocks_agree_with_their_entries(connection: Connection) -> Iterator[str]:
@@ -78,47 +92,104 @@ def _i10_blocks_agree_with_their_entries(connection: Connection) -> Iterator[str
         stands = -books.balance_msat(connection, f"unallocated:{row.hash_hex}")
         if stands != expected:
             yield f"block {row.hash_hex} is {row.state}, but {stands} msat of it wait to be allocated, not {expected}"
-        is_booked = books.find(connection, "block", row.hash_hex, f"mature:{row.turns}") is not None
+        is_booked = books.is_booked(connection, "block", row.hash_hex, f"mature:{row.turns}")
         if is_booked != (row.state == "mature" and received > 0):
             yield f"block {row.hash_hex} is {row.state}, its entries say otherwise"
 
 
 def _i11_the_chain_of_entries_holds(connection: Connection) -> Iterator[str]:
-    previous, number = books.GENESIS, 0
-    while True:
-        rows = books.walk(connection, number)
-        if not rows:
-            return
-        for found, at_s, prev_hex, hash_hex, entry in rows:
-            number += 1
-            if found != number:
-                yield f"entry {number} is missing: {found} follows {number - 1}"
+    """Each entry follows from the one before it, and each head that was published is still in the chain: members hold
+    these, so the newest entries cannot be taken away either."""
+    published: dict[int, set[str]] = {}
+    for row in connection.execute(select(proof_epochs.c.entry_id, proof_epochs.c.journal_head_hex).distinct()):
+        published.setdefault(row.entry_id, set()).add(row.journal_head_hex)
+    check = books.ChainCheck()
+    while rows := books.walk(connection, check.number):
+        for one in rows:
+            wrong = check.follow(one)
+            if wrong is not None:
+                yield wrong
                 return
-            if prev_hex != previous.hex() or books.link(previous, number, entry, at_s).hex() != hash_hex:
-                yield f"entry {number} was changed: its hash does not follow from what it says"
-                return
-            previous = bytes.fromhex(hash_hex)
+            if published.pop(one.number, {one.hash_hex}) != {one.hash_hex}:
+                yield f"entry {one.number} is not the one whose hash was published"
+    if published.pop(0, {books.GENESIS.hex()}) != {books.GENESIS.hex()}:
+        yield "a proof was published over empty books with another head than theirs"
+    if published:
+        yield f"entries up to {max(published)} were published, but the books end with entry {check.number}"
 
 
 def _i13_allocations_sum_to_the_coinbase(connection: Connection) -> Iterator[str]:
+    """And those of any other income to its amount; none stands for an income that is not booked."""
     total = func.sum(allocations.c.msat)
     direct = func.sum(case((allocations.c.part == "direct", allocations.c.msat), else_=0))
-    query = select(allocations.c.source_id, total.label("total"), direct.label("direct"))
+    query = select(
+        allocations.c.source_type, allocations.c.source_id, total.label("total"), direct.label("direct")
+    ).group_by(allocations.c.source_type, allocations.c.source_id)
     sums = {
-        row.source_id: (int(row.total), int(row.direct))
-        for row in connection.execute(
-            query.where(allocations.c.source_type == "block").group_by(allocations.c.source_id)
-        )
+        (row.source_type, row.source_id): (int(row.total), int(row.direct)) for row in connection.execute(query)
     }
-    for row in connection.execute(select(income_blocks)):
-        if sums.get(row.hash_hex) != (row.coinbase_msat, row.direct_msat):
-            yield f"block {row.hash_hex} of {row.coinbase_msat} msat is allocated as {sums.get(row.hash_hex)}"
+    incomes = {
+        ("block", row.hash_hex): (row.coinbase_msat, row.direct_msat)
+        for row in connection.execute(select(income_blocks))
+    }
+    for row in connection.execute(select(income_events)):
+        incomes[row.kind, row.source_id] = (row.amount_msat, 0)
+    for key in sorted(incomes.keys() | sums.keys()):
+        if sums.get(key) != incomes.get(key):
+            kind, source = key
+            yield f"{kind} {source} of {incomes.get(key)} msat (in all, direct) is allocated as {sums.get(key)}"
+
+
+def _credits_are_those_allocated(connection: Connection) -> Iterator[str]:
+    """What the entry of an income moved to each account is what was allocated to it."""
+    legs = {("block", row.hash_hex): f"mature:{row.turns}" for row in _mature(connection)}
+    for row in connection.execute(select(income_events)):
+        legs[row.kind, row.source_id] = "booked"
+    for (kind, source), leg in legs.items():
+        credits = income.frozen_parts(connection, kind, source).credits()
+        if kind == "virtual":  # what kappa kept stays where it came from
+            credits.pop("reserve", None)
+        booked = books.credits_of(connection, kind, source, leg)
+        if kind == "virtual":
+            booked.pop("reserve", None)
+        booked.pop(f"unallocated:{source}", None)
+        if credits != booked:
+            yield f"{kind} {source} gave its members other amounts than were allocated to them"
+
+
+def _mature(connection: Connection) -> list[Row[tuple[object, ...]]]:
+    return list(connection.execute(select(income_blocks).where(income_blocks.c.state == "mature")).all())
+
+
+def _treasury_stands_on_surplus(connection: Connection) -> Iterator[str]:
+    """What the treasury works with is surplus and what it made of it, never members' money."""
+    assets, *own = (books.balance_msat(connection, name) for name in ("treasury_assets", *TREASURY))
+    if assets > -sum(own) or assets < 0:
+        yield f"the treasury holds {assets} msat, surplus and its own result are {-sum(own)} msat"
 
 
 def _policies_are_what_they_were(connection: Connection) -> Iterator[str]:
     for row in connection.execute(select(policies)):
-        if digest_of(of_version(connection, row.version)).hex() != row.digest_hex:
+        of_version(connection, row.version)
+        if hashlib.sha256(row.body.encode()).hexdigest() != row.digest_hex:
             yield f"policy {row.version} was changed"
+
+
+def _the_database_refuses_changes(connection: Connection) -> Iterator[str]:
+    """The triggers that make the books append-only are there, and on."""
+    if connection.dialect.name == "postgresql":
+        query = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgenabled IN ('O', 'A')"
+    else:
+        query = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+    there = {row[0].lower() for row in connection.execute(text(query))}
+    for name in sorted(guards(connection.dialect.name)):
+        if name.lower() not in there:
+            yield f"the trigger {name} is missing: the books can be changed"
+
+
+def _no_latch_is_closed(connection: Connection) -> Iterator[str]:
+    for name, reason in latches.closed(connection).items():
+        yield f"{name}: {reason}"
 
 
 def _frozen_splits_can_be_derived_again(connection: Connection) -> Iterator[str]:
@@ -158,12 +229,31 @@ INVARIANTS: dict[str, Callable[[Connection], Iterator[str]]] = {
     "I10": _i10_blocks_agree_with_their_entries,
     "I11": _i11_the_chain_of_entries_holds,
     "I13": _i13_allocations_sum_to_the_coinbase,
+    "credits": _credits_are_those_allocated,
+    "treasury": _treasury_stands_on_surplus,
     "policy": _policies_are_what_they_were,
     "splits": _frozen_splits_can_be_derived_again,
     "work": _work_is_summed_without_gaps,
+    "append-only": _the_database_refuses_changes,
+    "latch": _no_latch_is_closed,
 }
 
 
 def verify(connection: Connection) -> list[Broken]:
-    """All invariants, in one reading transaction; empty when all hold."""
-    return [Broken(name, what) for name, check in INVARIANTS.items() for what in check(connection)]
+    """All invariants, in one reading transaction; empty when all hold. Data so damaged that a check cannot read it
+    breaks that invariant too; a database that goes away is its own error."""
+    return [Broken(name, what) for name, check in INVARIANTS.items() for what in _checked(check, connection)]
+
+
+def _checked(check: Callable[[Connection], Iterator[str]], connection: Connection) -> list[str]:
+    found: list[str] = []
+    try:
+        for what in check(connection):
+            found.append(what)
+            if len(found) == MOST_TOLD:
+                break
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        found.append(f"cannot be checked: {type(error).__name__}: {error}")
+    return found

@@ -89,24 +89,48 @@ def kind_of(name: str) -> str:
     raise ValueError(f"there is no book account {name!r}")
 
 
-def canonical(number: int, entry: Entry, at_s: int) -> bytes:
-    """What is hashed: JSON with sorted keys and no spaces, so that anybody can write it again from an export."""
-    body = {
-        "at_s": at_s,
-        "id": number,
-        "kind": entry.kind,
-        "leg": entry.leg,
-        "memo": entry.memo,
-        "postings": [list(posting) for posting in entry.merged()],
-        "source_id": entry.source_id,
-        "source_type": entry.source_type,
-    }
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An entry as it stands in the books, whole or not: what stands there is not trusted before it is checked."""
+
+    number: int
+    at_s: int
+    kind: str
+    source_type: str
+    source_id: str
+    leg: str
+    memo: str
+    postings: tuple[tuple[str, int], ...]  # in the order of the books
+    prev_hash_hex: str
+    hash_hex: str
+
+    def canonical(self) -> bytes:
+        """What is hashed: JSON with sorted keys and no spaces, so that anybody can write it again from an export."""
+        body = {
+            "at_s": self.at_s,
+            "id": self.number,
+            "kind": self.kind,
+            "leg": self.leg,
+            "memo": self.memo,
+            "postings": [list(posting) for posting in self.postings],
+            "source_id": self.source_id,
+            "source_type": self.source_type,
+        }
+        return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def link(self, previous: bytes) -> bytes:
+        """The head of the books after this entry."""
+        return tagged_hash("pool/journal/v1", previous + self.canonical())
+
+    def as_entry(self) -> Entry:
+        """UnbalancedError, ValueError when it is none."""
+        return Entry(self.kind, self.source_type, self.source_id, self.leg, self.postings, self.memo)
 
 
 def link(previous: bytes, number: int, entry: Entry, at_s: int) -> bytes:
     """The head of the books after this entry."""
-    return tagged_hash("pool/journal/v1", previous + canonical(number, entry, at_s))
+    parts = (entry.kind, entry.source_type, entry.source_id, entry.leg, entry.memo, entry.merged())
+    return Recorded(number, at_s, *parts, "", "").link(previous)
 
 
 def head(connection: Connection) -> tuple[int, bytes]:
@@ -183,7 +207,15 @@ def find(connection: Connection, source_type: str, source_id: str, leg: str) -> 
             entries.c.source_type == source_type, entries.c.source_id == source_id, entries.c.leg == leg
         )
     ).one_or_none()
-    return None if row is None else _entry(row, _postings(connection, row.id))
+    return None if row is None else _recorded(row, _postings(connection, row.id)).as_entry()
+
+
+def is_booked(connection: Connection, source_type: str, source_id: str, leg: str) -> bool:
+    """Is there an entry of that key, whatever it says?"""
+    query = select(entries.c.id).where(
+        entries.c.source_type == source_type, entries.c.source_id == source_id, entries.c.leg == leg
+    )
+    return connection.execute(query).first() is not None
 
 
 def _postings(connection: Connection, number: int) -> tuple[tuple[str, int], ...]:
@@ -192,8 +224,21 @@ def _postings(connection: Connection, number: int) -> tuple[tuple[str, int], ...
     return tuple((row.name, row.amount_msat) for row in rows)
 
 
-def _entry(row: Row[tuple[object, ...]], parts: tuple[tuple[str, int], ...]) -> Entry:
-    return Entry(row.kind, row.source_type, row.source_id, row.leg, parts, row.memo)
+def credits_of(connection: Connection, source_type: str, source_id: str, leg: str) -> dict[str, int]:
+    """What an entry credited to liabilities and equity, net, by account; empty when there is none of that key."""
+    query = select(book_accounts.c.name, postings.c.amount_msat).select_from(entries).join(postings).join(book_accounts)
+    query = query.where(
+        entries.c.source_type == source_type, entries.c.source_id == source_id, entries.c.leg == leg
+    )
+    return {
+        row.name: -row.amount_msat
+        for row in connection.execute(query.where(book_accounts.c.kind != "asset"))
+    }
+
+
+def _recorded(row: Row[tuple[object, ...]], parts: tuple[tuple[str, int], ...]) -> Recorded:
+    words = (row.kind, row.source_type, row.source_id, row.leg, row.memo)
+    return Recorded(row.id, row.at_s, *words, parts, row.prev_hash_hex, row.hash_hex)
 
 
 def reversal(entry: Entry, leg: str, memo: str = "") -> Entry:
@@ -208,6 +253,15 @@ def balance_msat(connection: Connection, name: str) -> int:
     return int(connection.execute(query).scalar() or 0)
 
 
+def totals_msat(connection: Connection) -> tuple[int, int]:
+    """(assets, liabilities), both as positive numbers."""
+    sums = dict.fromkeys(("asset", "liability", "equity"), 0)
+    query = select(book_accounts.c.kind, func.sum(balances.c.msat)).join_from(balances, book_accounts)
+    for kind, msat in connection.execute(query.group_by(book_accounts.c.kind)):
+        sums[kind] = int(msat)
+    return sums["asset"], -sums["liability"]
+
+
 def owed_msat(connection: Connection, prefix: str = "miner:") -> dict[str, int]:
     """What is owed, by the name behind the prefix; accounts at zero left out."""
     query = select(book_accounts.c.name, balances.c.msat).join_from(balances, book_accounts)
@@ -215,8 +269,8 @@ def owed_msat(connection: Connection, prefix: str = "miner:") -> dict[str, int]:
     return {row.name[len(prefix) :]: -row.msat for row in connection.execute(query.order_by(book_accounts.c.name))}
 
 
-def walk(connection: Connection, after: int = 0, limit: int = 1000) -> list[tuple[int, int, str, str, Entry]]:
-    """(number, at_s, previous hash, hash, entry) of entries after `after`, in order: for verification and export."""
+def walk(connection: Connection, after: int = 0, limit: int = 1000) -> list[Recorded]:
+    """Entries after number `after`, in order, as they stand: for verification and export."""
     query = select(entries).where(entries.c.id > after).order_by(entries.c.id).limit(limit)
     rows = connection.execute(query).all()
     if not rows:
@@ -227,5 +281,25 @@ def walk(connection: Connection, after: int = 0, limit: int = 1000) -> list[tupl
     )
     joined = joined.where(postings.c.entry_id > after, postings.c.entry_id <= rows[-1].id)
     for one in connection.execute(joined.order_by(postings.c.entry_id, postings.c.n)):
-        parts[one.entry_id].append((one.name, one.amount_msat))
-    return [(row.id, row.at_s, row.prev_hash_hex, row.hash_hex, _entry(row, tuple(parts[row.id]))) for row in rows]
+        parts.setdefault(one.entry_id, []).append((one.name, one.amount_msat))
+    return [_recorded(row, tuple(parts[row.id])) for row in rows]
+
+
+class ChainCheck:
+    """The hash chain of the entries, followed one by one from the genesis: a member with an export does the same."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.head = GENESIS
+
+    def follow(self, one: Recorded) -> str | None:
+        """Take the next entry; words that place what is wrong with it, or None."""
+        self.number += 1
+        if one.number != self.number:
+            return f"entry {self.number} is missing: {one.number} follows {self.number - 1}"
+        if one.prev_hash_hex != self.head.hex():
+            return f"entry {self.number} does not follow from entry {self.number - 1}: one of the two was changed"
+        if one.link(self.head).hex() != one.hash_hex:  # so it is 32 bytes of hex, too
+            return f"entry {self.number} was changed: its hash does not follow from what it says"
+        self.head = bytes.fromhex(one.hash_hex)
+        return None

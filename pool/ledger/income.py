@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
+from pool.ledger import donations, latches
 from pool.ledger import policy as policies
 from pool.ledger.books import Entry, post
-from pool.ledger.rewards import Split, split
+from pool.ledger.rewards import Split, largest_remainder, split
 from pool.ledger.window import account_names, window_at
 from pool.store.books import allocations, income_blocks
 from pool.store.work import found_shares, ledger_accounts, ledger_workers
@@ -82,6 +83,7 @@ def found(connection: Connection, hash_hex: str, coinbase: Coinbase, at_s: int) 
             finder=_finder(connection, share.worker_id),
             solo=int(coinbase.solo),
             policy_version=version,
+            donations_upto=donations.newest(connection),
             turns=0,
             found_at_s=at_s,
         )
@@ -89,16 +91,27 @@ def found(connection: Connection, hash_hex: str, coinbase: Coinbase, at_s: int) 
     row = _block(connection, hash_hex)
     assert row is not None
     parts = _derive(connection, row, direct_sat)
-    _freeze(connection, "block", hash_hex, parts)
+    freeze(connection, "block", hash_hex, parts)
     received = coinbase.value_sat * MSAT - direct_msat
     _post(connection, row, "found", {"onchain_immature": received, f"unallocated:{hash_hex}": -received}, at_s)
     return True
 
 
 def orphaned(connection: Connection, hash_hex: str, at_s: int) -> bool:
-    """Off the best chain: exact reversal of `found`; work is untouched, it was never consumed."""
+    """Off the best chain: exact reversal of `found`; work is untouched, it was never consumed. A block that was mature
+    already may have been paid out: nothing is reversed, a latch keeps all money in until it is back or the operator
+    decides. NotSummedError for a block that was not booked yet because the log is behind."""
     row = _block(connection, hash_hex)
-    if row is None or row.state != "immature":
+    if row is None:
+        known = select(found_shares.c.hash_hex).where(found_shares.c.hash_hex == hash_hex)
+        if connection.execute(known).first() is None:
+            raise NotSummedError(hash_hex)  # news of one block are booked in their order
+        return False
+    if row.state == "mature":
+        words = f"block {hash_hex} of height {row.height} was mature and is no longer in the best chain"
+        latches.close(connection, _latch(hash_hex), words, at_s)
+        return True
+    if row.state != "immature":
         return False
     received = row.coinbase_msat - row.direct_msat
     _post(connection, row, "orphaned", {"onchain_immature": -received, f"unallocated:{hash_hex}": received}, at_s)
@@ -109,6 +122,8 @@ def orphaned(connection: Connection, hash_hex: str, at_s: int) -> bool:
 def returned(connection: Connection, hash_hex: str, at_s: int) -> bool:
     """On the best chain again."""
     row = _block(connection, hash_hex)
+    if row is not None and row.state == "mature":
+        return latches.release(connection, _latch(hash_hex))
     if row is None or row.state != "orphaned":
         return False
     received = row.coinbase_msat - row.direct_msat
@@ -132,6 +147,10 @@ def matured(connection: Connection, hash_hex: str, at_s: int) -> bool:
     _post(connection, row, "mature", moves, at_s)
     _set(connection, hash_hex, state="mature", matured_at_s=at_s)
     return True
+
+
+def _latch(hash_hex: str) -> str:
+    return f"reorg:{hash_hex}"
 
 
 def highest_found(connection: Connection) -> int:
@@ -158,7 +177,9 @@ def _derive(connection: Connection, row: Row[tuple[object, ...]], direct_sat: Ma
     window = window_at(connection, row.slice_id, rules)
     finder = _number_of(connection, row.finder)
     subsidy = row.coinbase_msat // MSAT - row.fees_sat
-    divided = split(row.coinbase_msat, window, rules, finder=finder, subsidy_sat=subsidy)
+    members = set(window.by_account()) | ({finder} if finder is not None else set())
+    given = donations.of_accounts(connection, members, rules, row.donations_upto)
+    divided = split(row.coinbase_msat, window, rules, finder=finder, donation_bp=given, subsidy_sat=subsidy)
     names = account_names(connection, set(divided.members_msat) | set(divided.donations_msat))
     return _less_direct(divided, names, {name: sat * MSAT for name, sat in direct_sat.items()})
 
@@ -170,32 +191,40 @@ def _solo(row: Row[tuple[object, ...]], direct_sat: Mapping[str, int]) -> Parts:
     return Parts(tuple(sorted(rows + ([("pool_fee", "pool_fee", kept)] if kept else []))))
 
 
+def parts_of(divided: Split, names: Mapping[int, str]) -> Parts:
+    """A split by book account, nothing of it paid yet."""
+    return _less_direct(divided, names, {})
+
+
 def _less_direct(divided: Split, names: Mapping[int, str], direct_msat: Mapping[str, int]) -> Parts:
     """Members' credits less what the block itself paid them. A coinbase is made before the share that wins it, so
-    it may have paid a member more than his part by a share or two: the reserve bears that, then the fee."""
+    it may have paid a member more than his part by a share or two: the reserve bears that, then the fee, projects,
+    the raffle, and at last the other members by what they have coming."""
     rows: list[tuple[str, str, int]] = []
+    rests: list[tuple[str, int]] = []
     over = 0
     due = {names[number]: msat for number, msat in divided.members_msat.items()}
     for name in sorted(set(due) | set(direct_msat)):
         paid = direct_msat.get(name, 0)
         rest = due.get(name, 0) - paid
         rows += [(f"miner:{name}", "direct", paid)] if paid else []
-        rows += [(f"miner:{name}", "share", rest)] if rest > 0 else []
+        rests += [(name, rest)] if rest > 0 else []
         over += max(-rest, 0)
-    named = {"reserve": divided.reserve_msat, "pool_fee": divided.fee_msat, "projects": divided.projects_msat}
-    named["raffle"] = divided.raffle_msat
+    named = {"reserve": divided.reserve_msat, "pool_fee": divided.fee_msat, "raffle": divided.raffle_msat}
+    named["projects"] = divided.projects_msat + sum(divided.donations_msat.values())
     for account in ("reserve", "pool_fee", "projects", "raffle"):
         borne = min(over, named[account])
         named[account] -= borne
         over -= borne
-    if over:
-        raise ValueError(f"the coinbase paid members {over} msat more than the whole block leaves for others")
-    named["projects"] += sum(divided.donations_msat.values())
+    coming = dict(rests)
+    if over:  # then all of the above is zero, and what the block left is exactly the rests less `over`
+        coming = largest_remainder(sum(coming.values()) - over, rests) if rests else {}
+    rows += [(f"miner:{name}", "share", msat) for name, msat in coming.items() if msat]
     rows += [(account, account, msat) for account, msat in named.items() if msat]
     return Parts(tuple(sorted(rows)))
 
 
-def _freeze(connection: Connection, source_type: str, source_id: str, parts: Parts) -> None:
+def freeze(connection: Connection, source_type: str, source_id: str, parts: Parts) -> None:
     connection.execute(
         delete(allocations).where(allocations.c.source_type == source_type, allocations.c.source_id == source_id)
     )

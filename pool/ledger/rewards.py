@@ -58,11 +58,13 @@ class Policy:
     raffle_bp: int = 0
     finder_bp: int = 0
     weight_subsidy: bool = False
+    donation_bp: int = 0  # of the part of members who chose nothing
+    release_months: int = 0  # of the reserve, 1/this is paid back each month; 0: never
 
     def __post_init__(self) -> None:
         wrong = [
             f"{name} must be from 0 to {BASIS_POINTS} basis points, got {getattr(self, name)}"
-            for name in ("fee_bp", "reserve_bp", "projects_bp", "raffle_bp", "finder_bp")
+            for name in ("fee_bp", "reserve_bp", "projects_bp", "raffle_bp", "finder_bp", "donation_bp")
             if not 0 <= getattr(self, name) <= BASIS_POINTS
         ]
         parts = self.fee_bp + self.reserve_bp + self.projects_bp + self.raffle_bp + self.finder_bp
@@ -70,6 +72,8 @@ class Policy:
             wrong.append(f"the parts add up to {parts} basis points: more than the whole income")
         if self.window <= 0 or not 0 <= self.kappa <= self.window:
             wrong.append(f"window must be above 0 and kappa from 0 to it, got {self.window} and {self.kappa}")
+        if self.release_months < 0:
+            wrong.append(f"release_months must not be negative, got {self.release_months}")
         if wrong:
             raise ValueError("; ".join(wrong))
 
@@ -114,38 +118,65 @@ def largest_remainder(total: int, weights: Sequence[tuple[K, int]]) -> dict[K, i
 
 def window_of(slices: Iterable[Sequence[WorkSum]], window: int) -> Window:
     """Walk `slices` newest first until they hold `window` attoblocks. The slice on the edge counts in part, each
-    account's part of it in proportion; older slices are never asked for."""
+    account's part of it in proportion; older slices are never asked for.
+
+    `pool.ledger.window` reads the same from the database without holding every slice; this is what it must equal."""
     sums: dict[tuple[int, int, int], int] = {}
-    edge: dict[tuple[int, int], int] = {}
-    room, touched = window, 0
+    walk = Walk(window)
     for entries in slices:
-        if room == 0:
+        if walk.room() == 0:
             break
-        touched += 1
-        score = _slice_score(entries)
-        if score > room:
-            edge = _part_of(entries, room)
-            room = 0
-            break
+        totals: dict[int, int] = {}
+        for entry in entries:
+            totals[entry.network_work] = totals.get(entry.network_work, 0) + entry.work
+        if not walk.take(totals):
+            return make_window(sums, entries, walk.room(), walk.slices + 1)
         for entry in entries:
             key = (entry.account, entry.network_work, entry.subsidy_sat)
             sums[key] = sums.get(key, 0) + entry.work
-        room -= score
-    scores = edge
+    return make_window(sums, (), 0, walk.slices)
+
+
+class Walk:
+    """How far a window reaches back. What was taken is scored as one sum per network work, so that neither cutting
+    slices nor merging them moves the edge, and no rounding lets the window hold more than it may."""
+
+    def __init__(self, window: int) -> None:
+        """`window` in attoblocks."""
+        self._window, self._taken = window, dict[int, int]()
+        self._score = 0
+        self.slices = 0
+
+    def room(self) -> int:
+        """Attoblocks that still fit."""
+        return self._window - self._score
+
+    def take(self, totals: Mapping[int, int]) -> bool:
+        """The next older slice, as work by network work. False, and nothing taken, when it does not fit whole."""
+        score = self._score
+        for network_work, work in totals.items():
+            taken = self._taken.get(network_work, 0)
+            score += score_of(taken + work, network_work) - score_of(taken, network_work)
+        if score > self._window:
+            return False
+        for network_work, work in totals.items():
+            self._taken[network_work] = self._taken.get(network_work, 0) + work
+        self._score = score
+        self.slices += 1
+        return True
+
+
+def make_window(
+    sums: Mapping[tuple[int, int, int], int], edge: Sequence[WorkSum], room: int, slices: int
+) -> Window:
+    """From work inside as a whole, by (account, network work, subsidy), and the slice on the edge, of which `room`
+    attoblocks count."""
+    scores = _part_of(edge, room)
     for (account, network_work, subsidy_sat), work in sums.items():
         mine = score_of(work, network_work)
         if mine:
             scores[account, subsidy_sat] = scores.get((account, subsidy_sat), 0) + mine
-    return Window(scores, sum(scores.values()), touched)
-
-
-def _slice_score(entries: Sequence[WorkSum]) -> int:
-    """Of the slice as a whole: work of all accounts for one nBits is scored together, so it never is less than the
-    sum of their scores."""
-    by_network: dict[int, int] = {}
-    for entry in entries:
-        by_network[entry.network_work] = by_network.get(entry.network_work, 0) + entry.work
-    return sum(score_of(work, network_work) for network_work, work in by_network.items())
+    return Window(scores, sum(scores.values()), slices)
 
 
 def _part_of(entries: Sequence[WorkSum], room: int) -> dict[tuple[int, int], int]:

@@ -87,6 +87,8 @@ def _postgres_engine(url: URL, *, writer: bool) -> Engine:
         pool_size=1 if writer else READERS,
         max_overflow=0,
         pool_pre_ping=True,  # a restarted server costs one ping, not one failed write
+        # All statements of a reader see one moment, as on SQLite: sums read one after the other must agree.
+        isolation_level="READ COMMITTED" if writer else "REPEATABLE READ",
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "mmsp", "options": options},
     )
 
@@ -122,6 +124,10 @@ class Store:
     def write_now(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, blocking, on the calling thread (start, command line)."""
         return _run(self._writer_engine, function, *args, **kwargs)
+
+    def read_now(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `read`, blocking, on the calling thread (command line)."""
+        return _run(self._reader_engine, function, *args, **kwargs)
 
     async def write(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(connection, ...)` in a write transaction on the writer thread.

@@ -1,6 +1,17 @@
 """Every table of the store imported in one place, for migrations; a room's new table module is added here."""
 
-from pool.store.books import allocations, balances, book_accounts, entries, income_blocks, policies, postings
+from pool.store.books import (
+    allocations,
+    balances,
+    book_accounts,
+    donation_settings,
+    entries,
+    income_blocks,
+    income_events,
+    latches,
+    policies,
+    postings,
+)
 from pool.store.inbox import inbox
 from pool.store.proofs import proof_epochs, proof_leaves
 from pool.store.sessions import accounts, sessions, workers
@@ -11,7 +22,10 @@ from pool.store.work import (
     ledger_workers,
     log_cursor,
     log_names,
+    log_segments,
+    rate_state,
     slice_rejects,
+    slice_totals,
     slice_work,
     slices,
 )
@@ -22,20 +36,26 @@ __all__ = [
     "balances",
     "best_shares",
     "book_accounts",
+    "donation_settings",
     "entries",
     "found_shares",
     "inbox",
     "income_blocks",
+    "income_events",
+    "latches",
     "ledger_accounts",
     "ledger_workers",
     "log_cursor",
     "log_names",
+    "log_segments",
     "policies",
     "postings",
     "proof_epochs",
     "proof_leaves",
+    "rate_state",
     "sessions",
     "slice_rejects",
+    "slice_totals",
     "slice_work",
     "slices",
     "workers",
