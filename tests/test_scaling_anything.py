@@ -58,9 +58,10 @@ def test_any_records_give_finite_answers(
 
 
 @pytest.mark.soak
-@settings(max_examples=3000)
+@pytest.mark.timeout(1800)
+@settings(max_examples=1000)
 @given(books=_BOOKS, capital=_CAPITALS, total=st.floats(1e-6, 1e18), floor=st.floats(-2.0, 2.0), model=_MODELS)
-def test_thousands_of_strange_histories_give_finite_answers(
+def test_a_thousand_strange_sets_of_histories_give_finite_answers(
     books: list[list[tuple[float, float]]], capital: float, total: float, floor: float, model: str
 ) -> None:
     asyncio.run(_ask(books, capital, total, floor, model))
