@@ -96,7 +96,7 @@ def line_of(now: Figures) -> str:
     work = "" if now.work == "ok" else f" · NO WORK: {now.work}"
     return (
         f"block {now.height} · {now.miners} miners · {si(now.hashrate_hs, 'H/s')} · {now.accepted} shares"
-        f" · {now.rejected} rejected ({now.stale} stale) · {now.blocks_found} blocks found{work}"
+        f" · {now.rejected} rejected ({now.stale} stale) · {now.blocks_found} blocks{work}"
     )
 
 
@@ -109,7 +109,10 @@ async def figures(pool: Pool, every_s: float, *, live: bool) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    with Live(Text(line_of(figures_of(pool))), refresh_per_second=2) as screen:
+    def line() -> Text:
+        return Text(line_of(figures_of(pool)), no_wrap=True, overflow="ellipsis")
+
+    with Live(line(), refresh_per_second=2) as screen:
         while True:
             await asyncio.sleep(0.5)
-            screen.update(Text(line_of(figures_of(pool))))
+            screen.update(line())

@@ -196,12 +196,17 @@ class _Reports:
 
     def __init__(self) -> None:
         self.look: Callable[[], None] = lambda: None
+        self._told: dict[str, BlockState] = {}
         self.tell: Callable[[BlockReport], None] = lambda report: None
 
     def __call__(self, report: BlockReport) -> None:
         self.tell(report)
         words = report.reason or ", ".join(report.held_by)
-        log.info("block %d %s: %s (%s)", report.found.height, report.hash_hex, report.state, words)
+        if self._told.get(report.hash_hex) is not report.state:  # not each confirmation
+            self._told[report.hash_hex] = report.state
+            log.info("block %d %s: %s (%s)", report.found.height, report.hash_hex, report.state, words)
+        if report.final:
+            self._told.pop(report.hash_hex, None)
         if report.state is BlockState.HELD:
             self.look()
 
