@@ -12,19 +12,26 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from pool.ledger import audit, income, proofs
+from pool.ledger import audit, chores, income, proofs, rollup
 from pool.ledger import policy as policies
 from pool.ledger.income import Coinbase, DeterminismError, NotSummedError
-from pool.ledger.logreader import Batch, LogGapError, LogReader
+from pool.ledger.logreader import BATCH, Batch, LogGapError, LogReader
+from pool.ledger.rates import Rates, Snapshot
+from pool.ledger.retention import Retention
 from pool.ledger.rewards import Policy
 from pool.ledger.slices import Closed, Slices
 from pool.ledger.window import account_names, window_now
+from pool.records import RowKind
 from pool.store.engine import Store, StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
 SUM_EVERY_S = 1.0
 AUDIT_EVERY_S = 60.0
+UPKEEP_EVERY_S = 60.0
+#: Rates are stored this often, and less often the more workers there are: 100,000 of them are 12 MB.
+SAVE_RATES_EVERY_S = 60.0
+SAVE_RATES_WORKERS_A_S = 200.0
 COMPLAIN_S = 60.0
 FIRST_PROOF_S = 15.0
 
@@ -61,14 +68,18 @@ class Keeper:
         on_policy: Callable[[int, bytes], None] = lambda version, digest: None,
         on_closed: Callable[[Closed], None] = lambda closed: None,
         publisher: Publisher | None = None,
+        keep_days: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`directory` of the share log; `policy` of the configuration, effective from height 0 when it is the first,
-        else from the next block that is found; `on_policy` writes its version into the share log."""
+        else from the next block that is found; `on_policy` writes its version into the share log; `keep_days` of summed
+        segments, 0 for ever."""
         self._store, self._reader, self._slices = store, LogReader(directory), Slices(subsidy_sat)
         self._policy, self._on_policy, self._on_closed, self._clock = policy, on_policy, on_closed, clock
         self.publisher = publisher
         self._news: deque[ChainNews] = deque()
+        self._rates, self._retention = Rates(), Retention(directory, keep_days)
+        self._save_rates_s = self._upkeep_s = 0.0  # monotonic: when due
         self._loaded = False
         self._complained_s = float("-inf")
         self.broken: tuple[audit.Broken, ...] = ()
@@ -79,6 +90,11 @@ class Keeper:
     def carried(self) -> bytes | None:
         """The 32 bytes that every coinbase shall commit to; None before the first proof."""
         return self.publisher.carried if self.publisher is not None else None
+
+    @property
+    def rates(self) -> Snapshot:
+        """What hashrates are computed from, as of the newest row that was summed. Any thread may read it."""
+        return self._rates.snapshot
 
     # --- from other rooms
 
@@ -103,6 +119,7 @@ class Keeper:
                     await self.audit()
                     audit_due_s = time.monotonic() + AUDIT_EVERY_S
                 await self._publish_when_due()
+                await self._keep_up()
             except StoreUnavailableError as error:
                 self._loaded = False
                 self._complain(f"the database cannot be written, the share log keeps everything: {error}")
@@ -113,6 +130,20 @@ class Keeper:
         while await self._sum_some():
             pass
         await self._book_news()
+        if self.stopped is None:
+            await chores.do(self._store, int(self._clock()))
+
+    async def _keep_up(self) -> None:
+        """Roll up and put away what is old: one small piece a second, then a minute's rest."""
+        if time.monotonic() < self._upkeep_s or not self._loaded:
+            return
+        more = await self._store.write(rollup.step, int(self._clock()))
+        try:
+            more = await self._retention.step(self._store, self._slices.position, self._clock()) or more
+        except OSError as error:
+            self._complain(f"a summed segment of the share log cannot be put away: {error}")
+        if not more:
+            self._upkeep_s = time.monotonic() + UPKEEP_EVERY_S
 
     async def audit(self) -> Sequence[audit.Broken]:
         """Check all invariants; a broken one stops payouts and says why, until a check finds all of them whole."""
@@ -164,6 +195,7 @@ class Keeper:
     async def _sum_some(self) -> bool:
         if not self._loaded:
             await self._store.read(self._slices.load)
+            await self._load_rates()
             self._loaded = True
         try:
             batch = await asyncio.to_thread(self._reader.after, self._slices.position)
@@ -175,13 +207,47 @@ class Keeper:
             return False
         before = self._slices.position
         try:
-            closed = await self._store.write(self._slices.add, batch)
+            closed = await self._store.write(self._add, batch)
         except BaseException:
             self._loaded = False  # memory may be ahead of the database
             raise
         for one in closed:
             self._on_closed(one)
         return self._slices.position != before and not _short(batch)
+
+    def _add(self, connection: Connection, batch: Batch) -> list[Closed]:
+        """Sum a batch; what rates are computed from is stored now and then, in the same transaction."""
+        closed = self._slices.add(connection, batch)
+        self._feed_rates(batch)
+        if time.monotonic() >= self._save_rates_s and self._rates.position == self._slices.position:
+            self._rates.save(connection)
+            wait_s = SAVE_RATES_EVERY_S + len(self.rates.since_ns) / SAVE_RATES_WORKERS_A_S
+            self._save_rates_s = time.monotonic() + wait_s
+        return closed
+
+    def _feed_rates(self, batch: Batch) -> None:
+        """The rows of a batch that were summed and not counted yet (a BLOCK row at its end may wait)."""
+        end = self._slices.position
+        rows = batch.rows[: max(end.seq + 1 - batch.first_seq, 0)] if end.epoch == batch.epoch else batch.rows[:0]
+        if len(rows):
+            shares = rows[rows["kind"] == RowKind.SHARE]
+            self._rates.take(rows, self._slices.ids_of(shares["worker"]), end)
+
+    async def _load_rates(self) -> None:
+        """The stored ones, and the rows behind them up to where the slices stand, as far as the log still has them.
+        Rows of an older epoch have no names any more: what they would add (a minute's work) stays out."""
+        await self._store.read(self._rates.load)
+        to = self._slices.position
+        while self._rates.position.epoch == to.epoch and self._rates.position.seq < to.seq:
+            at = self._rates.position
+            try:
+                batch = await asyncio.to_thread(self._reader.after, at, min(BATCH, to.seq - at.seq))
+            except LogGapError:
+                return
+            if batch is None or batch.epoch != at.epoch:
+                return
+            shares = batch.rows[batch.rows["kind"] == RowKind.SHARE]
+            self._rates.take(batch.rows, self._slices.ids_of(shares["worker"]), batch.end)
 
     async def _book_news(self) -> None:
         waiting: list[ChainNews] = []

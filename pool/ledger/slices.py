@@ -7,55 +7,32 @@ found block's winning share, so that a block is split exactly as of that share."
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Connection, delete, func, select, update
 
 from native.hashing import header_hash
 from pool.ledger.logreader import Batch, Position, Rows
+from pool.ledger.names import account_ids, worker_ids
+from pool.ledger.openslice import SPAN_S, OpenSlice, Sum, upsert_rejects, upsert_totals, upsert_work
 from pool.records import BEST_ROW, BLOCK_ROW, REJECTS_ROW, SOLO, WORKER_ROW, RowKind
-from pool.store.schema import insert_into
+from pool.store.schema import insert_into, storable
 from pool.store.work import (
     best_shares,
     found_shares,
-    ledger_accounts,
-    ledger_workers,
     log_cursor,
     log_names,
     slice_rejects,
+    slice_totals,
     slice_work,
     slices,
 )
 
-SPAN_S = 600
 LANE = "main"
-WorkKey = tuple[int, int, int, int]  # worker id, nBits, subsidy, solo
-
-
-@dataclass(slots=True)
-class Sum:
-    """Of one worker, nBits and subsidy in the open slice."""
-
-    work: int = 0
-    shares: int = 0
-    minutes: int = 0
-
-
-@dataclass(slots=True)
-class OpenSlice:
-    """The slice that rows are added to, as it will stand in the database."""
-
-    id: int
-    start_s: int
-    first: Position
-    last: Position
-    sums: dict[WorkKey, Sum] = field(default_factory=dict)
-    rejects: dict[tuple[int, int], int] = field(default_factory=dict)
-    changed_sums: set[WorkKey] = field(default_factory=set)
-    changed_rejects: set[tuple[int, int]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +83,16 @@ class Slices:
         opened = OpenSlice(row.id, row.start_s, first, last)
         for one in connection.execute(select(slice_work).where(slice_work.c.slice_id == row.id)):
             opened.sums[one.worker_id, one.nbits, one.subsidy_sat, one.solo] = Sum(one.work, one.shares, one.minutes)
+        for one in connection.execute(select(slice_totals).where(slice_totals.c.slice_id == row.id)):
+            opened.totals[one.nbits, one.solo] = Sum(one.work, one.shares)
         for one in connection.execute(select(slice_rejects).where(slice_rejects.c.slice_id == row.id)):
             opened.rejects[one.worker_id, one.verdict] = one._mapping["count"]
         return opened
+
+    def ids_of(self, numbers: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+        """Ledger ids of worker numbers of the present epoch."""
+        known = self._workers
+        return np.fromiter((known[number] for number in numbers.tolist()), np.int64, len(numbers))
 
     # --- adding
 
@@ -138,7 +122,7 @@ class Slices:
             closed += self._part(connection, batch, begin, end, int(starts[begin]))
         if self._awaiting is not None:
             waiting, self._awaiting = self._awaiting, None
-            closed.append(self._close(connection, waiting, waiting.at, credited=False))
+            closed += self._close(connection, waiting, waiting.at, credited=False)
         self._time_ns = max(self._time_ns, int(rows["time_ns"].max()))
         self._rows += len(rows)
         self.position = batch.end
@@ -157,11 +141,11 @@ class Slices:
             won = rows[0]["kind"] == RowKind.SHARE and bytes(rows[0]["hash_le"]) == waiting.hash_le
             if won:  # the winning share is inside its own window
                 self._sum(connection, rows[:1], start_s, first, first)
-                closed.append(self._close(connection, waiting, first, credited=True))
+                closed += self._close(connection, waiting, first, credited=True)
                 rows = rows[1:]
                 first = Position(first.epoch, first.seq + 1)
             else:
-                closed.append(self._close(connection, waiting, waiting.at, credited=False))
+                closed += self._close(connection, waiting, waiting.at, credited=False)
         if len(rows):
             self._sum(connection, rows, start_s, first, last)
             if rows[-1]["kind"] == RowKind.BLOCK:
@@ -200,10 +184,16 @@ class Slices:
         counts = np.diff(np.concatenate((begins, [len(shares)]))).tolist()
         for i, at in enumerate(begins.tolist()):
             key = (self._workers[int(worker[at])], int(nbits[at]), self._subsidy(int(height[at])), int(solo[at]))
-            total = opened.sums.setdefault(key, Sum())
-            total.work += sums[0][i] + (sums[1][i] << 32) + (sums[2][i] << 64) + (sums[3][i] << 96)
+            work_here = sums[0][i] + (sums[1][i] << 32) + (sums[2][i] << 64) + (sums[3][i] << 96)
+            total = opened.sums.get(key)
+            if total is None:
+                total = opened.sums[key] = Sum()
+            total.work += work_here
             total.shares += counts[i]
             total.minutes |= minutes[i]
+            of_all = opened.totals.setdefault((key[1], key[3]), Sum())
+            of_all.work += work_here
+            of_all.shares += counts[i]
             opened.changed_sums.add(key)
 
     def _sum_rejects(self, opened: OpenSlice, row: Any) -> None:
@@ -252,19 +242,24 @@ class Slices:
         connection.execute(delete(log_names))
 
     def _learn_names(self, connection: Connection, batch: Batch, places: Any) -> None:
-        learnt: list[dict[str, object]] = []
+        """Accounts first, then workers: a worker's row always lies behind its account's."""
+        accounts: dict[int, tuple[str, int]] = {}
+        workers: dict[int, tuple[int, str]] = {}
         for at in places.tolist():
             row = batch.rows[at : at + 1].view(WORKER_ROW)[0]
-            name = bytes(row["text"])[: int(row["length"])].decode()
-            number = int(row["account"] if row["kind"] == RowKind.ACCOUNT else row["worker"])
+            name = storable(bytes(row["text"])[: int(row["length"])].decode())
             if row["kind"] == RowKind.ACCOUNT:
-                identity = _account_id(connection, name, batch.epoch, batch.first_seq + at)
-                self._accounts[number] = identity
-                learnt.append({"epoch": batch.epoch, "kind": "account", "number": number, "id": identity})
+                accounts[int(row["account"])] = name, batch.first_seq + at
             else:
-                identity = _worker_id(connection, self._accounts[int(row["account"])], name)
-                self._workers[number] = identity
-                learnt.append({"epoch": batch.epoch, "kind": "worker", "number": number, "id": identity})
+                workers[int(row["worker"])] = int(row["account"]), name
+        learnt: list[dict[str, object]] = []
+        for number, identity in account_ids(connection, accounts, batch.epoch).items():
+            self._accounts[number] = identity
+            learnt.append({"epoch": batch.epoch, "kind": "account", "number": number, "id": identity})
+        owned = {number: (self._accounts[account], name) for number, (account, name) in workers.items()}
+        for number, identity in worker_ids(connection, owned).items():
+            self._workers[number] = identity
+            learnt.append({"epoch": batch.epoch, "kind": "worker", "number": number, "id": identity})
         if learnt:
             connection.execute(log_names.insert(), learnt)
 
@@ -278,8 +273,11 @@ class Slices:
         self._write_slice(connection, self._open)
         return self._open
 
-    def _close(self, connection: Connection, block: _Block, at: Position, *, credited: bool) -> Closed:
-        """End the open slice at a block, and note the block."""
+    def _close(self, connection: Connection, block: _Block, at: Position, *, credited: bool) -> list[Closed]:
+        """End the open slice at a block, and note the block. One block, one entry: a header that a device sends again
+        ends nothing, or whoever found one block could cut the work of all into as many slices as he likes."""
+        if connection.execute(select(found_shares.c.slice_id).where(found_shares.c.hash_hex == block.hash_hex)).first():
+            return []
         opened = self._open
         assert opened is not None  # the BLOCK row itself lies in it
         self._write(connection)
@@ -294,13 +292,10 @@ class Slices:
             "seq": at.seq,
             "slice_id": opened.id,
         }
-        # One block, one entry: the same header may be submitted again by a device that repeats itself.
-        connection.execute(
-            insert_into(connection, found_shares).on_conflict_do_nothing(index_elements=["hash_hex"]), [row]
-        )
+        connection.execute(found_shares.insert(), [row])
         connection.execute(update(slices).where(slices.c.id == opened.id).values(block_hash=block.hash_hex))
         self._open = None
-        return Closed(block.hash_hex, block.height, at, opened.id)
+        return [Closed(block.hash_hex, block.height, at, opened.id)]
 
     def _write_slice(self, connection: Connection, opened: OpenSlice) -> None:
         insert = insert_into(connection, slices)
@@ -328,9 +323,10 @@ class Slices:
             return
         self._write_slice(connection, opened)
         if opened.changed_sums:
-            _upsert_work(connection, opened)
+            upsert_work(connection, opened)
+            upsert_totals(connection, opened)
         if opened.changed_rejects:
-            _upsert_rejects(connection, opened)
+            upsert_rejects(connection, opened)
 
     def _save_position(self, connection: Connection) -> None:
         insert = insert_into(connection, log_cursor)
@@ -369,65 +365,3 @@ class _Block:
     @property
     def hash_hex(self) -> str:
         return self.hash_le[::-1].hex()
-
-
-def _upsert_work(connection: Connection, opened: OpenSlice) -> None:
-    insert = insert_into(connection, slice_work)
-    names = ("work", "shares", "minutes", "active_s")
-    statement = insert.on_conflict_do_update(
-        index_elements=["slice_id", "worker_id", "nbits", "subsidy_sat", "solo"],
-        set_={name: insert.excluded[name] for name in names},
-    )
-    rows = []
-    for key in sorted(opened.changed_sums):
-        total = opened.sums[key]
-        rows.append(
-            {
-                "slice_id": opened.id,
-                "worker_id": key[0],
-                "nbits": key[1],
-                "subsidy_sat": key[2],
-                "solo": key[3],
-                "work": total.work,
-                "shares": total.shares,
-                "minutes": total.minutes,
-                "active_s": 60 * total.minutes.bit_count(),
-            }
-        )
-    connection.execute(statement, rows)
-    opened.changed_sums.clear()
-
-
-def _upsert_rejects(connection: Connection, opened: OpenSlice) -> None:
-    insert = insert_into(connection, slice_rejects)
-    statement = insert.on_conflict_do_update(
-        index_elements=["slice_id", "worker_id", "verdict"], set_={"count": insert.excluded["count"]}
-    )
-    rows = [
-        {"slice_id": opened.id, "worker_id": worker, "verdict": verdict, "count": opened.rejects[worker, verdict]}
-        for worker, verdict in sorted(opened.changed_rejects)
-    ]
-    connection.execute(statement, rows)
-    opened.changed_rejects.clear()
-
-
-def _account_id(connection: Connection, name: str, epoch: int, seq: int) -> int:
-    table = ledger_accounts
-    known = connection.execute(select(table.c.id).where(table.c.name == name)).scalar()
-    if known is not None:
-        return int(known)
-    number = int(connection.execute(select(func.max(table.c.id))).scalar() or 0) + 1
-    connection.execute(table.insert().values(id=number, name=name, epoch=epoch, seq=seq))
-    return number
-
-
-def _worker_id(connection: Connection, account_id: int, name: str) -> int:
-    table = ledger_workers
-    known = connection.execute(
-        select(table.c.id).where(table.c.account_id == account_id, table.c.name == name)
-    ).scalar()
-    if known is not None:
-        return int(known)
-    number = int(connection.execute(select(func.max(table.c.id))).scalar() or 0) + 1
-    connection.execute(table.insert().values(id=number, account_id=account_id, name=name))
-    return number

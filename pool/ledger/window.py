@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import BigInteger, Connection, Text, cast, func, literal, select, type_coerce
+from sqlalchemy.sql.elements import ColumnElement
 
 from native.difficulty import target_of_nbits, work_of_target
-from pool.ledger.rewards import Policy, Window, WorkSum, window_of
-from pool.store.work import ledger_accounts, ledger_workers, slice_work, slices
+from pool.ledger.rewards import Policy, Walk, Window, WorkSum, make_window
+from pool.store.schema import WideInt
+from pool.store.work import ledger_accounts, ledger_workers, slice_totals, slice_work, slices
 
-SLICES_A_READ = 64
+#: SQLite adds up 64-bit integers only: work goes through SUM in parts of ten digits, which 9 * 10^8 rows cannot
+#: overflow.
+PART_DIGITS = 10
 
 
 def window_at(connection: Connection, slice_id: int, policy: Policy) -> Window:
     """Score of each account (by its number in ledger_accounts) in the window that ends with slice `slice_id`."""
-    return window_of(_slices_back(connection, slice_id, weight=policy.weight_subsidy), policy.window)
+    walk = Walk(policy.window)
+    oldest, edge = slice_id + 1, None
+    for one, totals in _totals_back(connection, slice_id):
+        if walk.room() == 0:
+            break
+        if not walk.take(totals):
+            edge = one
+            break
+        oldest = one
+    whole = _sums(connection, oldest, slice_id, weight=policy.weight_subsidy)
+    cut = [] if edge is None else _sums(connection, edge, edge, weight=policy.weight_subsidy)
+    sums = {(entry.account, entry.network_work, entry.subsidy_sat): entry.work for entry in whole}
+    return make_window(sums, cut, walk.room() if edge is not None else 0, walk.slices + (edge is not None))
 
 
 def window_now(connection: Connection, policy: Policy) -> Window:
@@ -24,40 +40,84 @@ def window_now(connection: Connection, policy: Policy) -> Window:
     return window_at(connection, int(newest or 0), policy)
 
 
-def _slices_back(connection: Connection, slice_id: int, *, weight: bool) -> Iterator[list[WorkSum]]:
+def oldest_slice_of(connection: Connection, slice_id: int, window: int) -> int | None:
+    """Id of the oldest slice that the window touches, its edge included; None when it holds nothing."""
+    walk, oldest = Walk(window), None
+    for one, totals in _totals_back(connection, slice_id):
+        if walk.room() == 0:
+            break
+        oldest = one
+        if not walk.take(totals):
+            break
+    return oldest
+
+
+def network_work(nbits: int) -> int:
+    """Expected hashes of one block."""
+    return work_of_target(target_of_nbits(nbits))
+
+
+def _totals_back(connection: Connection, slice_id: int) -> Iterator[tuple[int, dict[int, int]]]:
+    """(slice, its work for the common window by network work), newest first; slices without such work are left out."""
     networks: dict[int, int] = {}
-    columns = (
-        slice_work.c.slice_id,
-        ledger_workers.c.account_id,
-        slice_work.c.nbits,
-        slice_work.c.subsidy_sat,
-        slice_work.c.work,
-    )
-    newest = slice_id
-    while True:
-        ids = connection.execute(
-            select(slices.c.id).where(slices.c.id <= newest).order_by(slices.c.id.desc()).limit(SLICES_A_READ)
-        )
-        wanted = [row.id for row in ids]
-        if not wanted:
-            return
-        query = select(*columns).join_from(slice_work, ledger_workers)
-        query = query.where(slice_work.c.slice_id >= wanted[-1], slice_work.c.slice_id <= newest)
-        query = query.where(slice_work.c.solo == 0)
-        sums: dict[int, dict[tuple[int, int, int], int]] = {one: {} for one in wanted}
-        for one, account, nbits, subsidy, work in connection.execute(query):
-            key = (account, nbits, subsidy if weight else 0)
-            mine = sums[one]
-            mine[key] = mine.get(key, 0) + work
-        for one in wanted:
-            entries = []
-            for (account, nbits, subsidy), work in sorted(sums[one].items()):
-                if nbits not in networks:
-                    networks[nbits] = work_of_target(target_of_nbits(nbits))
-                entries.append(WorkSum(account, work, networks[nbits], subsidy))
-            if entries:
-                yield entries
-        newest = wanted[-1] - 1
+    table = slice_totals
+    query = select(table.c.slice_id, table.c.nbits, table.c.work).where(table.c.slice_id <= slice_id, table.c.solo == 0)
+    totals: dict[int, int] = {}
+    current: int | None = None
+    with connection.execute(query.order_by(table.c.slice_id.desc()), execution_options={"yield_per": 1000}) as rows:
+        for one, nbits, work in rows:
+            if current is not None and one != current:
+                yield current, totals
+                totals = {}
+            current = one
+            if nbits not in networks:
+                networks[nbits] = network_work(nbits)
+            totals[networks[nbits]] = totals.get(networks[nbits], 0) + work
+    if current is not None:
+        yield current, totals
+
+
+def _sums(connection: Connection, oldest: int, newest: int, *, weight: bool) -> list[WorkSum]:
+    """Work of each account in slices oldest..newest, added up by the database, exactly."""
+    if oldest > newest:
+        return []
+    subsidy = slice_work.c.subsidy_sat if weight else literal(0)
+    keys: list[ColumnElement[int]] = [slice_work.c.worker_id, slice_work.c.nbits]
+    keys += [slice_work.c.subsidy_sat] if weight else []
+    inside = (slice_work.c.slice_id >= oldest, slice_work.c.slice_id <= newest, slice_work.c.solo == 0)
+    query = select(slice_work.c.worker_id, slice_work.c.nbits, subsidy, *work_parts(connection))
+    accounts = account_of_workers(connection)
+    networks: dict[int, int] = {}
+    sums: dict[tuple[int, int, int], int] = {}
+    for worker, nbits, subsidy_sat, *parts in connection.execute(query.where(*inside).group_by(*keys)):
+        if nbits not in networks:
+            networks[nbits] = network_work(nbits)
+        key = (accounts[worker], networks[nbits], subsidy_sat)
+        sums[key] = sums.get(key, 0) + joined(parts)
+    return [WorkSum(account, work, network, paid) for (account, network, paid), work in sums.items()]
+
+
+def account_of_workers(connection: Connection) -> dict[int, int]:
+    """Account of each worker, by their numbers in the ledger."""
+    query = select(ledger_workers.c.id, ledger_workers.c.account_id)
+    return {int(row.id): int(row.account_id) for row in connection.execute(query)}
+
+
+def work_parts(connection: Connection) -> list[ColumnElement[int]]:
+    """SUM of slice_work.work as columns that the connection's database adds up exactly; `joined` makes them one."""
+    if connection.dialect.name == "postgresql":
+        return [func.sum(slice_work.c.work)]
+    digits = type_coerce(slice_work.c.work, Text)
+    starts = range(1, WideInt.DIGITS, PART_DIGITS)
+    return [func.sum(cast(func.substr(digits, start, PART_DIGITS), BigInteger)) for start in starts]
+
+
+def joined(parts: list[int]) -> int:
+    """The number that the columns of `work_parts` hold."""
+    whole = 0
+    for part in parts:
+        whole = whole * 10**PART_DIGITS + int(part)
+    return whole
 
 
 def account_names(connection: Connection, numbers: set[int]) -> dict[int, str]:

@@ -5,7 +5,19 @@ the log gives them the same ones."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, ForeignKey, Index, Integer, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from pool.store.schema import WideInt, metadata
 
@@ -71,6 +83,16 @@ slice_work = Table(
     Column("active_s", BigInteger, nullable=False),  # 60 for each minute with a share
     Index(None, "worker_id", "slice_id"),
 )
+#: Of all workers together: where a window ends is found here, without reading any member's work.
+slice_totals = Table(
+    "slice_totals",
+    metadata,
+    Column("slice_id", BigInteger, ForeignKey("slices.id"), primary_key=True, autoincrement=False),
+    Column("nbits", BigInteger, primary_key=True, autoincrement=False),
+    Column("solo", Integer, primary_key=True, autoincrement=False),
+    Column("work", WideInt, nullable=False),
+    Column("shares", BigInteger, nullable=False),
+)
 slice_rejects = Table(
     "slice_rejects",
     metadata,
@@ -101,4 +123,31 @@ found_shares = Table(
     Column("epoch", BigInteger, nullable=False),  # of the last row inside its window: the split is as of it
     Column("seq", BigInteger, nullable=False),
     Column("slice_id", BigInteger, nullable=False),
+)
+#: Segments of the share log that were fully summed and put away.
+log_segments = Table(
+    "log_segments",
+    metadata,
+    Column("name", Text, primary_key=True),  # of the file before it was compressed
+    Column("epoch", BigInteger, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("last_time_ns", BigInteger, nullable=False),  # latest stamp in it
+    Column("sha256_hex", Text, nullable=False),  # of head and rows, uncompressed
+    Column("stored_bytes", BigInteger, nullable=False),  # on the disk; 0 when dropped
+    Column("state", Text, nullable=False),
+    Column("at_s", BigInteger, nullable=False),
+    CheckConstraint("state IN ('compressed', 'dropped')", name="state"),
+    Index(None, "epoch", "first_seq"),
+)
+#: Decaying sums behind the hashrates, as of a row of the log; one row, rewritten about once a minute.
+rate_state = Table(
+    "rate_state",
+    metadata,
+    Column("lane", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("time_ns", BigInteger, nullable=False),
+    Column("workers", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # pool.ledger.stats.Rates
 )

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from native.sharelog import crc
-from pool.records import ACCOUNT_ROW, BEST_ROW, BLOCK_ROW, REJECTS_ROW, SHARE_ROW, RowKind
+from pool.records import ACCOUNT_ROW, BEST_ROW, BLOCK_ROW, REJECTS_ROW, SHARE_ROW, SOLO, RowKind
 
 SALT = 0x5A17
 HEAD_BYTES = 4096
@@ -27,10 +27,12 @@ def share(
     nbits: int = 0x1703A30C,
     height: int = 900_000,
     hash_le: bytes | None = None,
+    solo: bool = False,
 ) -> Row:
     row = np.zeros(1, SHARE_ROW)
     row["kind"], row["account"], row["worker"], row["time_ns"] = RowKind.SHARE, account, worker, time_ns
     row["work_lo"], row["work_hi"] = work & (1 << 64) - 1, work >> 64
+    row["flags"] = SOLO if solo else 0
     row["nbits"], row["height"], row["difficulty"] = nbits, height, work / 2**32
     row["hash_le"] = np.void(hash_le or os.urandom(32))
     return row
