@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pool.records import REJECTS_ROW, RowKind, SavedSession, Verdict
-from pool.stratum import takeover
+from pool.stratum import handshake, takeover
 from pool.stratum.connection import Connection
 from pool.stratum.hub import Port
 from pool.stratum.session import Session
@@ -341,6 +341,24 @@ async def test_sessions_of_a_store_that_is_not_in_memory_are_loaded_before_the_r
         assert order == [1, 2, "mining.set_difficulty", "mining.notify", 3, 4]
         assert miner.difficulties == [0.25]
         assert (miner.messages[0]["result"][1] == "00000007") == presents
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_a_store_that_hangs_or_fails_keeps_nobody_from_mining(
+    tmp_path: Path, hangs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshake, "LOOK_UP_S", 0.1)
+
+    async def load(_key: object) -> SavedSession | None:
+        if hangs:
+            await asyncio.Event().wait()
+        raise ValueError("the database is on fire")
+
+    async with running(tmp_path, load_session=load) as pool, await pool.connect() as miner:
+        await miner.subscribe("rig/1.0", "0123456789abcdef")
+        await miner.authorize(ADDRESS)
+        await miner.job()
+        assert (await miner.submit(miner.share()))["result"] is True
 
 
 async def test_everything_is_saved_while_it_runs_and_a_broken_store_loses_nothing(tmp_path: Path) -> None:

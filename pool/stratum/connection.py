@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SEND_BUFFER_BYTES = 65_536  # above it the peer counts as blocked: nothing more is read from it or sent to it
-LOOK_UP_S = 2.0  # longest that a session waits for what is stored of it
 
 
 class Wire(Protocol):
@@ -189,14 +188,7 @@ class Connection(asyncio.Protocol):
         self._waiting = asyncio.get_running_loop().create_task(self._look_up(work))
 
     async def _look_up(self, work: Coroutine[object, object, None]) -> None:
-        try:
-            async with asyncio.timeout(LOOK_UP_S):
-                await work
-        except TimeoutError:
-            # Answering late is worse than starting without history, but the answer itself is inside: begin anew.
-            self._server.complain("stored sessions take too long to load")
-            self.abort()
-            return
+        await work  # has its own time-out, and answers in any case
         self._go_on()
 
     def _go_on(self) -> None:

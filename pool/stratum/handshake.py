@@ -4,6 +4,8 @@ firmware needs it.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable
 
 from native.sharelog import LogFull
@@ -17,7 +19,10 @@ from pool.stratum.resume import Remembered
 from pool.stratum.session import Session, clean_agent, fresh_id
 from pool.stratum.texts import Reason
 
+log = logging.getLogger(__name__)
+
 USERS_AT_MOST = 16  # native's limit of users a connection
+LOOK_UP_S = 2.0  # longest that a session waits for what is stored of it
 UNAUTHORISED_TEXT = "Unauthorized worker"
 
 # --- subscribe
@@ -47,10 +52,21 @@ def subscribe(session: Session, request: Request) -> None:
 
 
 async def _look_up(session: Session, request: Request, loading: Awaitable[SavedSession | None]) -> None:
-    saved = await loading
+    saved = await _loaded(loading)
     if saved is not None and saved.session_id not in session.hub.by_id:
         _resume(session, Remembered(saved))
     _subscribed(session, request)
+
+
+async def _loaded(loading: Awaitable[SavedSession | None]) -> SavedSession | None:
+    """What the store remembers, or None when it is slow or down: a miner without history mines, one that waits does
+    not."""
+    try:
+        async with asyncio.timeout(LOOK_UP_S):
+            return await loading
+    except Exception as error:  # the store is handed down: what it may raise is not known here, and none of it matters
+        log.warning("a stored session cannot be loaded: %s", error or type(error).__name__)
+        return None
 
 
 def _resume(session: Session, entry: Remembered) -> None:
@@ -190,7 +206,7 @@ async def _load_history(
     options: Options,
     loading: Awaitable[SavedSession | None],
 ) -> None:
-    session.history = await loading
+    session.history = await _loaded(loading)
     _accept(session, request, user, identity, options)
 
 
