@@ -27,6 +27,13 @@ def submit(jobs: JobTable, log: ShareLog, job: Job, nonce: int) -> int:
     return channel.submit(b"1", "u", job.job_id_hex, "00" * 8, f"{job.ntime:08x}", f"{nonce:08x}", None, 1)
 
 
+def same(job: Job) -> Job:
+    """The job as another process would have made it."""
+    fields = ("job_id", "coinb1", "coinb2", "branches", "prevhash", "version", "nbits")
+    times = ("ntime", "ntime_min", "ntime_max", "height")
+    return Job(**{name: getattr(job, name) for name in fields + times})
+
+
 @pytest.mark.parametrize("remembered", [True, False])
 def test_shares_of_the_present_block_are_remembered_over_a_restart(tmp_path: Path, remembered: bool) -> None:
     work = RigWork()
@@ -46,6 +53,7 @@ def test_shares_of_the_present_block_are_remembered_over_a_restart(tmp_path: Pat
     with ShareLog(str(tmp_path), segment_bytes=1 << 20) as log:
         again = JobTable()
         again.set_tip(job.prevhash)
+        job = same(job)
         again.publish(job)
         hashes = credited_on(tmp_path, job.prevhash, log.epoch)
         assert len(hashes) == 2 * 32
