@@ -230,10 +230,8 @@ def credits_of(connection: Connection, source_type: str, source_id: str, leg: st
     query = query.where(
         entries.c.source_type == source_type, entries.c.source_id == source_id, entries.c.leg == leg
     )
-    return {
-        row.name: -row.amount_msat
-        for row in connection.execute(query.where(book_accounts.c.kind != "asset"))
-    }
+    rows = connection.execute(query).all()
+    return {row.name: -row.amount_msat for row in rows if kind_of(row.name) != "asset"}
 
 
 def _recorded(row: Row[tuple[object, ...]], parts: tuple[tuple[str, int], ...]) -> Recorded:

@@ -142,7 +142,7 @@ class World:
         else:
             connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
         for statement in statements:
-            assert connection.execute(text(statement)).rowcount != 0, statement
+            assert connection.exec_driver_sql(statement).rowcount != 0, statement
         for _, sql in triggers:
             connection.exec_driver_sql(sql)
 
