@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool.records import ERRORS, Identity
-from pool.stratum.accounts import Options, UserError, identify, read_password
+from pool.stratum.accounts import ANY_NETWORK, Options, UserError, identify, read_password
 from pool.stratum.texts import HELP, LONGEST, Reason
 
 BC = "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"
@@ -90,6 +90,17 @@ def test_each_mistake_is_named(user: str, network: str, reason: Reason) -> None:
     with pytest.raises(UserError) as caught:
         identify(user, network)
     assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize("user", [BC, TAPROOT, LEGACY, TB, BCRT])
+def test_the_development_chain_credits_a_device_as_it_stands_at_home(user: str) -> None:
+    assert identify(f"{user}.axe1", ANY_NETWORK) == Identity(user, "axe1", "address")
+
+
+def test_not_even_the_development_chain_credits_what_is_no_address() -> None:
+    with pytest.raises(UserError) as caught:
+        identify(BC[:-1] + "x", ANY_NETWORK)
+    assert caught.value.reason is Reason.BAD_ADDRESS
 
 
 def test_a_wrong_lightning_option_is_an_error_not_ignored() -> None:

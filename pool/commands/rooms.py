@@ -34,6 +34,7 @@ from pool.lifecycle import House
 from pool.records import BlockFound, Identity
 from pool.store import Sessions, Store
 from pool.stratum import takeover
+from pool.stratum.accounts import ANY_NETWORK
 from pool.stratum.hub import Hub, make_hub, ports_of
 from pool.stratum.resume import REMEMBERED_AT_MOST
 from pool.stratum.server import StratumServer
@@ -141,7 +142,7 @@ async def _hub(
     hub = make_hub(
         config.stratum,
         config.vardiff,
-        network.address_network,
+        ANY_NETWORK if config.pool.network == "dev" and not config.node else network.address_network,
         desk,
         share_log,
         found,
@@ -174,6 +175,7 @@ async def _chain(house: House, config: Config) -> tuple[Network, Sequence[NodeSe
             spacing_s=dev.block_interval_s,
         ),
     )
+    house.background("development chain's keeper", chain.keep())
     network = NETWORKS["demo" if dev.chain_mode == "demo" else "regtest"]
     node = NodeSection(url=chain.url, cookie_file=chain.cookie_file, zmq_hashblock=chain.zmq)
     return network, (node,)
