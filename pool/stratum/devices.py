@@ -9,6 +9,7 @@ then the slowest common one is meant: the brake raises within a second, descendi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ TABLE: tuple[tuple[str, Device], ...] = (
 )
 
 
+@lru_cache(maxsize=4096)  # a herd comes back with a few agents: 5 us each without
 def device_of(user_agent: str) -> Device | None:
     """The class of a user agent; None when it tells nothing (cgminer stands for anything from a USB stick to a
     rack).

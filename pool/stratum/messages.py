@@ -75,8 +75,12 @@ _decoder = json.JSONDecoder(parse_float=_number, parse_int=_integer, parse_const
 def read(line: bytes) -> Request | Answer | Unreadable:
     """Understand one line. Never raises: whatever a stranger sends is one of the three."""
     try:
-        value = _decoder.decode(line.decode("utf-8"))
+        # What JSONDecoder.decode does, with str.strip in place of two searches for white space.
+        words = line.decode("utf-8").strip(" \t\n\r")
+        value, end = _decoder.raw_decode(words)
     except (ValueError, RecursionError):
+        return Unreadable("Not JSON", foreign=True)
+    if end != len(words):
         return Unreadable("Not JSON", foreign=True)
     if isinstance(value, list):
         return Unreadable("Batches are not supported: one request a line")

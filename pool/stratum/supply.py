@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pool.stratum.session import Session
 
 SLICE = 128  # sessions told between two looks at the sockets: about a millisecond
+FIRST_SLICE = 16
 Shelf = dict[str, Job | None]  # newest job by account in solo, else by mode, for the length of one round
 
 
@@ -29,6 +30,7 @@ class Supply:
         self._round: list[Session] = []
         self._shelf: Shelf = {}
         self._wanted = asyncio.Event()
+        self._nbits = -1  # of the job that hub.network_difficulty was read from
         self.rounds = 0  # finished, for tests and the live line
 
     # --- one session
@@ -42,11 +44,14 @@ class Supply:
             return False
         hub, pace = self._hub, session.pace
         now_s = hub.monotonic()
+        if job.nbits != self._nbits:  # an exact division: half of what a notify costs, if done for each session
+            self._nbits, hub.network_difficulty = job.nbits, job.network_difficulty
+        network_difficulty = hub.network_difficulty
         if pace is None:
-            pace = session.begin(job.network_difficulty)
-        if session.wanted is not None or pace.difficulty > job.network_difficulty:
+            pace = session.begin(network_difficulty)
+        if session.wanted is not None or pace.difficulty > network_difficulty:
             difficulty, why = session.wanted or (pace.difficulty, Why.BOUNDS)
-            difficulty = session.bounds(job.network_difficulty).clamp(difficulty)
+            difficulty = session.bounds(network_difficulty).clamp(difficulty)
             vardiff.applied(pace, now_s, difficulty, why)
             session.wanted = None
             if pace.proved:
@@ -55,7 +60,6 @@ class Supply:
         # ASIC's pipeline).
         session.channel.send_job(job, pace.difficulty, job.prevhash != session.prevhash)
         session.prevhash, session.last_job_id, session.notified_s = job.prevhash, job.job_id, now_s
-        hub.network_difficulty = job.network_difficulty
         hub.totals.notifies += 1
         return True
 
@@ -97,9 +101,11 @@ class Supply:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
+            size = FIRST_SLICE  # what is written in a slice leaves at its end: the first ones shall not wait for 128
             while self._round:
-                part = self._round[-SLICE:]
-                del self._round[-SLICE:]
+                part = self._round[-size:]
+                del self._round[-size:]
+                size = SLICE
                 for session in part:
                     self.deliver(session, self._shelf)
                 await asyncio.sleep(0)
