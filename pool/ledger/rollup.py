@@ -20,6 +20,7 @@ HOUR_S, DAY_S = 3600, 86_400
 TO_HOURS_AFTER_S = 7 * DAY_S
 TO_DAYS_AFTER_S = 90 * DAY_S
 SLICES_A_LOOK = 2000
+ROWS_A_STEP = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +36,24 @@ class _Group:
 
 
 def step(connection: Connection, now_s: int) -> bool:
-    """Roll up one group: a small transaction. False when there is nothing to do at this time of the clock."""
+    """Roll up a few groups: a small transaction. False when there is nothing to do at this time of the clock."""
     newest = connection.execute(select(func.max(slices.c.id))).scalar()
     if newest is None:
         return False
-    pinned = _edges(connection)
+    pinned: set[int] | None = None
     for span_s, age_s in ((HOUR_S, TO_HOURS_AFTER_S), (DAY_S, TO_DAYS_AFTER_S)):
-        after = 0
+        after, left = 0, ROWS_A_STEP
         while groups := _groups(connection, span_s, now_s - age_s, after, newest):
+            if pinned is None:
+                pinned = _edges(connection)
             for group in groups:
                 if len(group.rows) == 1 or pinned.isdisjoint(row.id for row in group.rows):
-                    _merge(connection, group)
-                    return True
+                    left -= _merge(connection, group)
+                    if left <= 0:
+                        return True
             after = groups[-1].id
+        if left < ROWS_A_STEP:
+            return True
     return False
 
 
@@ -83,9 +89,10 @@ def _edges(connection: Connection) -> set[int]:
     return {edge for edge in edges if edge is not None}
 
 
-def _merge(connection: Connection, group: _Group) -> None:
+def _merge(connection: Connection, group: _Group) -> int:
+    """Rows that were read for it, and one."""
     first, last = group.rows[0], group.rows[-1]
-    _merge_rows(connection, group)
+    read = _merge_rows(connection, group)
     connection.execute(delete(slices).where(slices.c.id >= first.id, slices.c.id < last.id))
     connection.execute(
         update(slices)
@@ -97,11 +104,13 @@ def _merge(connection: Connection, group: _Group) -> None:
             first_seq=first.first_seq,
         )
     )
+    return read + 1
 
 
-def _merge_rows(connection: Connection, group: _Group) -> None:
+def _merge_rows(connection: Connection, group: _Group) -> int:
     """Work, totals and rejects of all slices of the group, as rows of its newest one."""
     low, high = group.rows[0].id, group.rows[-1].id
+    read = 0
     for table, summed in (
         (slice_work, ("work", "shares", "minutes", "active_s")),
         (slice_totals, ("work", "shares")),
@@ -112,6 +121,7 @@ def _merge_rows(connection: Connection, group: _Group) -> None:
         sums: dict[tuple[int, ...], dict[str, int]] = {}
         for row in connection.execute(select(table).where(*inside)).mappings():
             mine = sums.setdefault(tuple(row[key] for key in keys), dict.fromkeys(summed, 0))
+            read += 1
             for name in summed:
                 mine[name] += row[name]
         rows: list[dict[str, int]] = []
@@ -122,3 +132,4 @@ def _merge_rows(connection: Connection, group: _Group) -> None:
         connection.execute(delete(table).where(*inside))
         if rows:
             connection.execute(table.insert(), rows)
+    return read
