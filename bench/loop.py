@@ -51,7 +51,10 @@ def library(name: str) -> ctypes.CDLL:
     return ctypes.CDLL(str(out))
 
 
-def packed(lines: Sequence[Sequence[bytes]]) -> tuple[ctypes.Array[ctypes.c_char_p], ctypes.Array[ctypes.c_void_p], list[object]]:
+Packed = tuple[ctypes.Array[ctypes.c_char_p], ctypes.Array[ctypes.c_void_p], list[object]]
+
+
+def packed(lines: Sequence[Sequence[bytes]]) -> Packed:
     """Each connection's lines in one piece, where each of them begins, and what has to stay alive meanwhile."""
     count = len(lines[0])
     assert all(len(mine) == count for mine in lines)

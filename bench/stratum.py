@@ -6,8 +6,8 @@ Closed loop from this process (last core) against bench/stratum_server.py (core 
 coinbase; shares are real, at difficulty 2^-20. They are mined once, about a minute, and kept in build/. CPU is process
 time, and so hardly depends on what else the machine does; throughput and latency do.
 
---yardstick CMD runs another server beside it, in turns, with the same generator; {port} in CMD becomes its port. It must
-speak Stratum on 127.0.0.1 and publish a new block on SIGUSR1. It is killed at the end.
+--yardstick CMD runs another server beside it, in turns, with the same generator; {port} in CMD becomes its port. It
+must speak Stratum on 127.0.0.1 and publish a new block on SIGUSR1. It is killed at the end.
 --churn S: connect, mine, drop for so long (an hour: 3600); resident memory at each tenth."""
 
 from __future__ import annotations
@@ -15,26 +15,56 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import shlex
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from report import finish, table
-from swarm import Stock, Swarm, cpu_s, median, percentile, raise_file_limit, resident_kib
+from swarm import Stock, Swarm, cpu_s, median, raise_file_limit, resident_kib
 
 #: Shares of each connection in one run, by connections: enough for some tenths of a second.
 EACH = {1: 8_000, 100: 240, 1_000: 45, 10_000: 16}
 PIPELINES = (1, 16)
 OPEN_CONNECTIONS, OPEN_RATE = 1_000, 15_000.0
 START_S = 60.0
+LAST_CORE = str((os.cpu_count() or 1) - 1)
+PAYOUT = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 Figures = dict[tuple[str, str, int], list[float]]  # (figure, server, connections) -> one a round
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """No process outlives the benchmark."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Until somebody accepts there."""
+    deadline_s = time.monotonic() + START_S
+    while True:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        if time.monotonic() > deadline_s or process.poll() is not None:
+            end(process)
+            raise RuntimeError(f"nobody listens on {port}")
+        time.sleep(0.02)
 
 
 class Server:
@@ -90,14 +120,11 @@ class Ours(Server):
         return self.ask("home")[0]
 
     def close(self) -> None:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.close()
-        try:
+        assert self.process.stdin is not None
+        self.process.stdin.close()  # it ends by itself then, and cleans up
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process.stdout.close()
+        end(self.process)
 
 
 class Yardstick(Server):
@@ -109,15 +136,7 @@ class Yardstick(Server):
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         super().__init__(shlex.split(command.replace("{port}", str(self.port))), stdin=None, stdout=None)
-        deadline_s = time.monotonic() + START_S
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.port)).close()
-                return
-            if time.monotonic() > deadline_s or self.process.poll() is not None:
-                self.close()
-                raise RuntimeError(f"nobody listens on {self.port}: {command}")
-            time.sleep(0.02)
+        wait_for(self.port, self.process)
 
     def block(self) -> int:
         at_ns = time.time_ns()
@@ -173,8 +192,11 @@ class Bench:
         """New work twice, so that the spread is measured on the way; the stock for it."""
         for move in (server.block, server.home):
             at_ns: list[int] = []
+            before_s = cpu_s(server.pid)
             heard = swarm.hear(lambda move=move, at_ns=at_ns: at_ns.append(move()))  # type: ignore[misc]
             if swarm.n >= 1_000:
+                spent_s = cpu_s(server.pid) - before_s
+                self.note("us CPU/notify", server, swarm.n, spent_s / swarm.n * 1e6)
                 for figure, moment_ns in (("first", heard[0]), ("half", heard[len(heard) // 2]), ("last", heard[-1])):
                     self.note(f"new work to the {figure}, ms", server, swarm.n, (moment_ns - at_ns[0]) / 1e6)
         return Stock(swarm.notify, swarm.difficulty)
@@ -250,6 +272,51 @@ def churn(seconds: float, connections: int = 200) -> list[dict[str, object]]:
     return rows
 
 
+def from_the_node(rounds: int, connections: int, transactions: int = 3000) -> list[dict[str, object]]:
+    """`pool serve` behind a stand-in node: from its new block to the first and the last of the miners, in ms, and to a
+    job with the full template."""
+    here = Path(__file__).parent
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    first_ms, last_ms, full_ms = [], [], []
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-stratum-pool-"))
+        node_command = ["taskset", "-c", LAST_CORE, sys.executable, str(here / "stratum_node.py"), str(transactions)]
+        node = subprocess.Popen(node_command, **pipes)  # type: ignore[call-overload]
+        stack.callback(end, node)
+        url, publisher, login = node.stdout.readline().decode().split()
+        user, password = login.split(":")
+        Path(folder, "pool.toml").write_text(
+            f'[pool]\nnetwork = "regtest"\n[[node]]\nurl = "{url}"\nuser = "{user}"\npassword = "{password}"\n'
+            f'zmq_hashblock = "{publisher}"\n[coinbase]\npayout_address = "{PAYOUT}"\n[stratum]\nhost = "127.0.0.1"\n'
+            "port = 0\nhigh_difficulty_port = 0\nnerdminer_port = 0\nmax_connections_per_address = 20000\n"
+            "messages_per_s_per_address = 1000000.0\n"
+        )
+        pool_command = ["taskset", "-c", "0", sys.executable, "-m", "pool", "serve"]
+        pool = subprocess.Popen(pool_command, cwd=folder, env=os.environ | {"PYTHONPATH": str(here.parent)}, **pipes)  # type: ignore[call-overload]
+        stack.callback(end, pool)
+        port = next(int(found[1]) for line in pool.stdout if (found := re.search(rb":(\d+)  \(main\)", line)))
+        wait_for(port, pool)
+        swarm = stack.enter_context(Swarm(port, connections, user=PAYOUT))
+        for _ in range(rounds):
+            at_ns: list[int] = []
+
+            def block(at_ns: list[int] = at_ns) -> None:
+                node.stdin.write(b"block\n")
+                node.stdin.flush()
+                at_ns.append(int(node.stdout.readline()))
+
+            heard = swarm.hear(block)
+            full_ms.append((swarm.await_transactions() - at_ns[0]) / 1e6)
+            first_ms.append((heard[0] - at_ns[0]) / 1e6)
+            last_ms.append((heard[-1] - at_ns[0]) / 1e6)
+    spans = (("first miner has a job", first_ms), ("last miner has a job", last_ms), ("full template", full_ms))
+    head = "new block at the node, until"
+    return [
+        {head: name, "connections": connections, "ms": median(ms), "best": min(ms), "worst": max(ms)}
+        for name, ms in spans
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
@@ -260,7 +327,7 @@ def main() -> None:
     args = parser.parse_args()
     numbers = [int(one) for one in args.connections.split(",") if one]
     raise_file_limit(max(numbers, default=1))
-    os.sched_setaffinity(0, {(os.cpu_count() or 1) - 1})
+    os.sched_setaffinity(0, {int(LAST_CORE)})
     bench = Bench(args.rounds, args.yardstick)
     for connections in numbers:
         for _ in range(args.rounds):
@@ -272,7 +339,10 @@ def main() -> None:
     churned = churn(args.churn) if args.churn > 0 else []
     if churned:
         table("Churn: 200 connections at a time, 2 shares each, then gone", churned)
-    finish("stratum", {"rounds": args.rounds, "rows": rows, "churn": churned})
+    new_block = from_the_node(args.node_rounds, 1_000) if args.node_rounds > 0 else []
+    if new_block:
+        table(f"`pool serve` behind a stand-in node with 3,000 transactions, median of {args.node_rounds}", new_block)
+    finish("stratum", {"rounds": args.rounds, "rows": rows, "churn": churned, "new_block": new_block})
 
 
 if __name__ == "__main__":

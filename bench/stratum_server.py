@@ -11,7 +11,6 @@ moment the work was in hand. The end of standard input ends it."""
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 import os
 import sys
@@ -126,9 +125,8 @@ async def obey(server: StratumServer, work: StillWork) -> None:
             work.block()
         elif word == "home":
             work.home()
-        elif word == "collect":
-            gc.collect()
-        print(at_ns, *server.counts(), flush=True)
+        # Summing over 10,000 sessions takes 9 ms: only when asked.
+        print(at_ns, *(server.counts() if word == "counts" else ()), flush=True)
 
 
 if __name__ == "__main__":

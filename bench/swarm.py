@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import resource
+import select
 import socket
 import statistics
 import struct
@@ -51,7 +52,9 @@ class _Stream(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class OpenResult:
-    """What came back from shares sent at a fixed rate; latency runs from the moment a share was due."""
+    """What came back from shares sent at a fixed rate; latency runs from the moment a share was sent.
+
+    Nothing that the server does holds up the sending, so none of its stalls is left out."""
 
     answered: int
     refused: int
@@ -79,13 +82,13 @@ def raise_file_limit(wanted: int) -> None:
 class Swarm:
     """`with Swarm(port, n) as swarm:` opens n connections and has the first job on each."""
 
-    def __init__(self, port: int, n: int, *, sources: int = 1) -> None:
+    def __init__(self, port: int, n: int, *, sources: int = 1, user: str = USER) -> None:
         raise_file_limit(n)
         self.n = n
         self.fds = (ctypes.c_int * n)()
         extranonces, ready, crowd = ctypes.create_string_buffer(8 * n), (ctypes.c_int64 * n)(), _Crowd()
         library("swarm").assemble(
-            *(n, ctypes.c_uint16(port), WINDOW, sources, AGENT.encode(), USER.encode(), self.fds),
+            *(n, ctypes.c_uint16(port), WINDOW, sources, AGENT.encode(), user.encode(), self.fds),
             *(extranonces, ready, ctypes.byref(crowd)),
         )
         _check(crowd.error)
@@ -94,7 +97,7 @@ class Swarm:
         self.extranonces = [bytes.fromhex(extranonces.raw[8 * i : 8 * i + 8].decode()) for i in range(n)]
         self.notify = bytes(crowd.notify)
         if crowd.different:
-            raise RuntimeError(f"{crowd.different} of {n} connections got another first job: the work was not held still")
+            raise RuntimeError(f"{crowd.different} of {n} connections got another first job")
 
     def __enter__(self) -> Swarm:
         return self
@@ -134,6 +137,20 @@ class Swarm:
         _check(library("swarm").hear_work(self.n, self.fds, call, heard, line))
         self.notify = next(one for one in reversed(line.value.splitlines()) if b'"mining.notify"' in one)
         return sorted(heard)
+
+
+    def await_transactions(self) -> int:
+        """When the first connection was found to have a job with transactions (CLOCK_REALTIME, ns): read by Python, so
+        at most that late. RuntimeError after 10 s."""
+        text, deadline_s = b"", time.monotonic() + 10.0
+        while not json.loads(self.notify)["params"][4]:
+            left_s = deadline_s - time.monotonic()
+            if left_s < 0 or not select.select([self.fds[0]], [], [], left_s)[0]:
+                raise RuntimeError("no job with transactions came")
+            text += os.read(self.fds[0], LINE)
+            found = [line for line in text.split(b"\n")[:-1] if b'"mining.notify"' in line]
+            self.notify = found[-1] if found else self.notify
+        return time.time_ns()
 
 
 def percentile(ordered: Sequence[int], part: float) -> float:
