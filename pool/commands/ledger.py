@@ -25,9 +25,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("--json", action="store_true", help="for machines")
     export = actions.add_parser("export", help="the journal as JSON lines on standard output, or --check such a file")
     export.add_argument("--check", type=Path, metavar="FILE", help="hash an export again; needs no database")
+    replay = actions.add_parser("replay", help="sum the share log again and compare; ends with 1 when they differ")
+    replay.add_argument("--into", metavar="URL", help="keep what comes out in this empty store")
     unlatch = actions.add_parser("unlatch", help="let money leave again after what a latch tells of was seen to")
     unlatch.add_argument("name", help="as `ledger verify` names it")
-    for one in (verify, export, unlatch):
+    for one in (verify, export, replay, unlatch):
         add_config_argument(one)
 
 
@@ -36,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
         return _check(args.check)
     from pool.store import Store
 
+    if args.action == "replay":
+        return _replay(args)
     store = Store(load_config(args).store.url.reveal())
     try:
         return {"verify": _verify, "export": _export, "unlatch": _unlatch}[args.action](store, args)
@@ -83,6 +87,47 @@ def _check(path: Path) -> int:
         return 1
     print(json.dumps({"entries": found.entries, "head_hex": found.head.hex(), "balances_msat": found.balances_msat}))
     return 0
+
+
+def _replay(args: argparse.Namespace) -> int:
+    """Beside a running pool too: what is compared is the store as of one moment."""
+    import tempfile
+
+    from pool.chain.types import NETWORKS
+    from pool.ledger.logreader import LogGapError
+    from pool.ledger.replay import Replay, differences, standing
+    from pool.store import Store
+
+    config = load_config(args)
+    name = config.pool.network
+    if name == "dev":
+        name = "demo" if not config.node and config.dev.chain_mode == "demo" else "regtest"
+    with tempfile.TemporaryDirectory(prefix="replay-") as folder:
+        ours, fresh = Store(config.store.url.reveal()), Store(args.into or f"sqlite:///{folder}/replay.sqlite")
+        try:
+            fresh.upgrade()
+            replay = Replay(fresh, config.sharelog.directory, NETWORKS[name].subsidy_sat)
+            if replay.position.epoch:
+                print("--into: this store holds work already; replay needs an empty one", file=sys.stderr)
+                return 2
+
+            def compare(connection: Connection) -> list[str]:
+                replay.run(standing(connection))
+                return fresh.read_now(lambda other: list(differences(connection, other)))
+
+            replay.run(ours.read_now(standing))
+            wrong = ours.read_now(compare)
+        except LogGapError as error:
+            print(f"cannot replay: {error}", file=sys.stderr)
+            return 1
+        finally:
+            ours.close()
+            fresh.close()
+    for one in wrong[:100]:
+        print(f"DIFFERS {one}")
+    at = f"up to row {replay.position.seq} of epoch {replay.position.epoch}"
+    print(f"{len(wrong)} differences {at}" if wrong else f"the tables are what the log says, {at}")
+    return 1 if wrong else 0
 
 
 def _unlatch(store: Store, args: argparse.Namespace) -> int:
