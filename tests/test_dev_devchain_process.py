@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from pool.dev.devchain import DevChain, RpcError
+from pool.dev.devchain import DevChain, RpcError, process
 from pool.dev.devchain.__main__ import main
 from pool.dev.devchain.guard import Refused, check_datadir, check_ports, check_settings
 from rig.devchain import ADDRESS, ROOT, RunningChain, devchain
@@ -86,6 +87,68 @@ def test_who_waits_for_the_chain_hears_of_its_end(tmp_path: Path) -> None:
             assert not waiting.done()
             os.kill(chain.pid, signal.SIGKILL)
             assert await asyncio.wait_for(waiting, 10) == -signal.SIGKILL
+
+    asyncio.run(story())
+
+
+async def kill_and_wait(chain: DevChain) -> None:
+    """kill -9 from outside, until another child answers."""
+    before, password = chain.pid, chain.password
+    os.kill(before, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(OSError, RuntimeError, aiohttp.ClientError):
+                if chain.pid != before and chain.password != password:
+                    await chain.call("getblockcount")
+                    return
+            await asyncio.sleep(0.02)  # its port opens: knocking is the only way to see it
+
+
+async def test_a_kept_chain_that_is_killed_comes_back_on_its_ports_with_its_blocks(tmp_path: Path) -> None:
+    async with DevChain("strict", tmp_path) as chain:
+        keeping = asyncio.create_task(chain.keep())
+        hashes = await chain.call("generatetoaddress", 3, ADDRESS)
+        url, zmq = chain.url, chain.zmq
+        await kill_and_wait(chain)
+        assert (chain.url, chain.zmq) == (url, zmq)
+        assert isinstance(hashes, list)
+        assert await chain.call("getbestblockhash") == hashes[-1]
+        keeping.cancel()
+        await asyncio.wait({keeping}, timeout=10)
+        assert keeping.cancelled()
+
+
+async def test_a_kept_chain_that_ends_just_after_each_start_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "SHORT_LIFE_S", 1000.0)
+    async with DevChain("strict", tmp_path) as chain:
+        keeping = asyncio.create_task(chain.keep())
+        await kill_and_wait(chain)
+        await kill_and_wait(chain)
+        os.kill(chain.pid, signal.SIGKILL)
+        with pytest.raises(RuntimeError, match="3 times just after its start"):
+            await asyncio.wait_for(keeping, 20)
+
+
+async def test_a_kept_chain_that_is_stopped_on_purpose_stays_so(tmp_path: Path) -> None:
+    async with DevChain("strict", tmp_path) as chain:
+        keeping = asyncio.create_task(chain.keep())
+        await chain.call("getblockcount")
+        await chain.stop()
+        done, _ = await asyncio.wait({keeping}, timeout=0.3)
+        assert not done
+        with pytest.raises(RuntimeError, match="not running"):
+            assert chain.pid
+        keeping.cancel()
+        await asyncio.wait({keeping}, timeout=10)
+        assert keeping.cancelled()
+
+
+def test_ctrl_c_on_the_terminal_is_not_for_the_chain(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with DevChain("strict", tmp_path) as chain:
+            assert os.getpgid(chain.pid) != os.getpgid(0)
 
     asyncio.run(story())
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +60,18 @@ async def test_run_finds_blocks_shows_figures_and_ends_cleanly_at_ctrl_c(tmp_pat
     async with PoolProcess(tmp_path, "run", "--every", "0.5", **PORTS) as pool:
         await pool.until(lambda: pool.figures(), "figures")
         assert pool.figures()[-1]["blocks_found"] >= 2, "the second run goes on where the first ended"
+        assert await pool.end() == 0
+
+
+async def test_run_goes_on_when_its_development_chain_is_killed(tmp_path: Path) -> None:
+    async with PoolProcess(tmp_path, "run", "--every", "0.5", **PORTS) as pool:
+        await pool.until(lambda: any(now["blocks_found"] >= 1 for now in pool.figures()), "a block")
+        ready = tmp_path / "data" / "devchain" / "ready.json"
+        goal = pool.figures()[-1]["height"] + 2
+        os.kill(json.loads(ready.read_text())["pid"], signal.SIGKILL)
+        await pool.until(lambda: any(now["height"] >= goal for now in pool.figures()), "blocks once it is back")
+        assert pool.figures()[-1]["work"] == "ok"
+        assert "the development chain ended" in pool.words()
         assert await pool.end() == 0
 
 

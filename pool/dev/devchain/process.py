@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -14,11 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 import aiohttp
 
+log = logging.getLogger(__name__)
+
 START_S = 30.0
 STOP_S = 5.0
+SHORT_LIFE_S, SHORT_LIVES = 5.0, 3
 _POLL_S = 0.02
 
 
@@ -53,8 +58,8 @@ class DevChain:
         self._temporary = tempfile.TemporaryDirectory(prefix="mmsp-devchain-") if datadir is None else None
         self.datadir = datadir if datadir is not None else Path(str(self._temporary and self._temporary.name))
         self.mode = mode
-        self._options = ["--rpcport", str(rpcport), "--zmqport", str(zmqport), "--mempool", str(mempool)]
-        self._options += ["--spacing", str(spacing_s), "--network", network]
+        self._ports = (rpcport, zmqport)
+        self._options = ["--mempool", str(mempool), "--spacing", str(spacing_s), "--network", network]
         self._process: asyncio.subprocess.Process | None = None
         self._session: aiohttp.ClientSession | None = None
         self._log: asyncio.Task[None] | None = None
@@ -85,10 +90,14 @@ class DevChain:
         """Start the child and wait until it answers."""
         ready = self._prepare()
         command = [sys.executable, "-m", "pool.dev.devchain", "--mode", self.mode, "--datadir", str(self.datadir)]
-        command += [*self._options, "--ready-file", str(ready), "--with-parent"]
+        command += ["--rpcport", str(self._ports[0]), "--zmqport", str(self._ports[1]), *self._options]
+        command += ["--ready-file", str(ready), "--with-parent"]
         pipe = asyncio.subprocess.PIPE
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())}
-        self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stderr=pipe, env=environment)
+        # In a session of its own: Ctrl-C on a terminal is for the pool, which ends the chain when all else has closed.
+        self._process = await asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stderr=pipe, env=environment, start_new_session=True
+        )
         try:
             await asyncio.wait_for(self._await_ready(ready), START_S)
         except BaseException:
@@ -128,6 +137,25 @@ class DevChain:
             raise RuntimeError("the development chain is not running")
         return await self._process.wait()
 
+    async def keep(self) -> None:
+        """Until cancelled: start the child again, on the same ports, whenever it ended by itself. RuntimeError when it
+        does not start, or ends again within seconds of each start: whoever needs it must not go on without it.
+        """
+        loop, short_lives = asyncio.get_running_loop(), 0
+        while True:
+            began_s, child = loop.time(), self._process
+            code = await self.wait()
+            if self._process is not child:
+                await asyncio.Event().wait()  # it was stopped on purpose
+            short_lives = short_lives + 1 if loop.time() - began_s < SHORT_LIFE_S else 0
+            if short_lives >= SHORT_LIVES:
+                raise RuntimeError(f"the development chain ended {short_lives} times just after its start ({code})")
+            log.warning("the development chain ended (%d): starting it again", code)
+            if child is not None:
+                await self._let_go(child)
+            self._ports = (urlsplit(self.url).port or 0, urlsplit(self.zmq).port or 0)
+            await self.start()
+
     async def kill(self) -> None:
         """kill -9, as a power cut would."""
         await self._end(signal.SIGKILL)
@@ -150,6 +178,10 @@ class DevChain:
         except TimeoutError:
             process.kill()
             await process.wait()
+        await self._let_go(process)
+
+    async def _let_go(self, process: asyncio.subprocess.Process) -> None:
+        """Give back what belonged to a child that has ended."""
         if self._log is not None:
             await self._log
             self._log = None
@@ -165,10 +197,11 @@ class DevChain:
     async def call(self, method: str, *params: object, timeout_s: float = 30.0) -> object:
         """One RPC; the result, or RpcError."""
         if self._session is None:
-            token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
-            self._session = aiohttp.ClientSession(headers={"Authorization": f"Basic {token}"})
+            self._session = aiohttp.ClientSession()
+        token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()  # each start has a new one
         body = {"jsonrpc": "1.0", "id": 0, "method": method, "params": list(params)}
-        async with self._session.post(self.url, json=body, timeout=aiohttp.ClientTimeout(timeout_s)) as response:
+        headers, timeout = {"Authorization": f"Basic {token}"}, aiohttp.ClientTimeout(timeout_s)
+        async with self._session.post(self.url, json=body, headers=headers, timeout=timeout) as response:
             answer = await response.json(content_type=None)
         if answer["error"] is not None:
             raise RpcError(answer["error"]["code"], answer["error"]["message"])
