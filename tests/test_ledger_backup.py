@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from pool.cli import main
 from pool.keys import Keys
@@ -47,15 +47,17 @@ def home(store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield made, place
 
 
+def _contents(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
+    return {
+        table.name: [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key.columns))]
+        for table in metadata.sorted_tables
+    }
+
+
 def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
     store = Store(url)
     try:
-        return store.read_now(
-            lambda connection: {
-                table.name: [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key.columns))]
-                for table in metadata.sorted_tables
-            }
-        )
+        return store.read_now(_contents)
     finally:
         store.close()
 

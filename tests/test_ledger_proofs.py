@@ -1,4 +1,4 @@
-"""Proofs that a member can check: the study's vector to the byte, every leaf to the root, nothing forged gets through."""
+"""Proofs that a member can check: the vector to the byte, each leaf to the root, nothing forged gets through."""
 
 from __future__ import annotations
 
@@ -134,6 +134,13 @@ def test_payouts_in_flight_count_as_owed(ledger: World) -> None:
         moves = (("miner:member1", before["member1"]), ("payout_inflight:member1:77", -before["member1"]))
         assert books.post(connection, books.Entry("payout", "payout", "77", "T1", moves), T0_S)
         assert proofs.liabilities(connection) == before
+
+
+def test_the_widest_window_fits_the_tree_of_work(tmp_path: Path) -> None:
+    """Nine expected blocks are more attoblocks than there are millisatoshis."""
+    with world(f"sqlite:///{tmp_path}/a.sqlite", tmp_path) as made:
+        publish(made, {"anna": 5 * 10**18, "bea": 4 * 10**18})
+        assert proofs.verify_file(file_of(made, "work", 1, "bea"))["total"] == 9 * 10**18
 
 
 def test_a_stranger_has_no_leaf_and_old_epochs_keep_theirs(ledger: World) -> None:

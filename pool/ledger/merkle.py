@@ -13,7 +13,9 @@ import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-MAX_SUM = 2_100_000_000_000_000_000  # all bitcoin there will be, in msat
+#: Two sums within it never overflow 64 bits. All bitcoin are 2.1 * 10^18 msat; a window of work is up to 9 * 10^18
+#: attoblocks.
+MAX_SUM = 2**63 - 1
 
 #: An index is 32 bits wide in the hash of a padding leaf, so no tree is higher.
 MAX_HEIGHT = 32

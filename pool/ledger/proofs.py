@@ -7,6 +7,7 @@ it says."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 from collections.abc import Mapping, Sequence
@@ -75,8 +76,7 @@ def publish(
     made: dict[str, tuple[Published, list[tuple[str, int]]]] = {}
     for kind in KINDS:
         if values.get(kind):
-            ordered = _ordered(values[kind], secret, epoch)
-            tree = _tree(ordered, secret, epoch, kind)
+            ordered, tree = tree_of(values[kind], secret, epoch, kind)
             head = Published(kind, epoch, at_s, tree.height, tree.root, tip_hash, entry_id, journal_head)
             made[kind] = head, ordered
     commitments = {kind: made[kind][0].commitment if kind in made else bytes(32) for kind in KINDS}
@@ -119,21 +119,29 @@ def carried_now(connection: Connection) -> bytes | None:
     return None if found is None else bytes.fromhex(found)
 
 
-def _ordered(values: Mapping[str, int], secret: bytes, epoch: int) -> list[tuple[str, int]]:
-    """By a keyed hash: the order tells nothing about who joined when, or who is next to whom."""
+def tree_of(
+    values: Mapping[str, int], secret: bytes, epoch: int, kind: str
+) -> tuple[list[tuple[str, int]], SumTree]:
+    """(account and value by place, tree). Ordered by a keyed hash: the order tells nothing about who joined when, or
+    who is next to whom."""
     key = hmac.digest(secret, b"order" + epoch.to_bytes(8, "big"), "sha256")
-    places = {account: hmac.digest(key, merkle.account_id(account), "sha256") for account in values}
-    return sorted(values.items(), key=lambda item: places[item[0]])
+    names = {account: merkle.account_id(account) for account in values}
+    places = {account: hashlib.blake2b(name, key=key, digest_size=16).digest() for account, name in names.items()}
+    ordered = sorted(values.items(), key=lambda item: places[item[0]])
+    return ordered, _tree(ordered, secret, epoch, kind, names)
 
 
-def _leaf(epoch: int, account: str, value: int, secret: bytes) -> Node:
-    nonce = merkle.leaf_nonce(audit_key(secret, account), epoch)
-    return merkle.leaf(epoch, merkle.account_id(account), nonce, value)
-
-
-def _tree(ordered: list[tuple[str, int]], secret: bytes, epoch: int, kind: str) -> SumTree:
+def _tree(
+    ordered: list[tuple[str, int]], secret: bytes, epoch: int, kind: str, names: Mapping[str, bytes] | None = None
+) -> SumTree:
+    """`names`: account ids where they are known already."""
     blind = hmac.digest(secret, f"pad:{kind}:{epoch}".encode(), "sha256")
-    return SumTree(epoch, [_leaf(epoch, account, value, secret) for account, value in ordered], blind)
+    leaves = []
+    for account, value in ordered:
+        nonce = merkle.leaf_nonce(audit_key(secret, account), epoch)
+        name = names[account] if names is not None else merkle.account_id(account)
+        leaves.append(merkle.leaf(epoch, name, nonce, value))
+    return SumTree(epoch, leaves, blind)
 
 
 def latest(connection: Connection, kind: str) -> Published | None:
@@ -252,6 +260,8 @@ def verify_file(text: str) -> dict[str, Any]:
     data = read_fields(text, FIELDS, FORMAT, MAX_FILE_BYTES)
     if UNITS.get(data["kind"]) != data["unit"]:
         raise ProofError(f"there is no proof of {data['kind']!r} in {data['unit']!r}")
+    if data["kind"] == "balance" and data["total"] > books.MAX_MSAT:
+        raise ProofError(f"a total of {data['total']} msat is more than all bitcoin")
     try:
         own = merkle.leaf(
             data["epoch"], merkle.account_id(data["account"]), bytes.fromhex(data["nonce_hex"]), data["value"]

@@ -58,7 +58,9 @@ class World:
         with self.store._writer_engine.begin() as connection:
             yield connection
 
-    def mine(self, work: Mapping[str, int] | Sequence[tuple[str, int]], *, block_by: str = "") -> Won | None:
+    def mine(
+        self, work: Mapping[str, int] | Sequence[tuple[str, int]], *, block_by: str = "", nbits: int = NBITS
+    ) -> Won | None:
         """One epoch of the log with a share of so much work each, summed; with `block_by` its last share is a block."""
         shares = list(work.items() if isinstance(work, Mapping) else work)
         self.epoch += 1
@@ -71,21 +73,23 @@ class World:
             rows.append(logfile.name(RowKind.WORKER, number, number, "w", at_ns))
         numbers = {name: number for number, name in enumerate(names, 1)}
         for name, amount in shares:
-            rows.append(self._share(numbers[name], amount, at_ns))
+            rows.append(self._share(numbers[name], amount, at_ns, nbits=nbits))
         won = None
         if block_by:
             self.height += 1
             header = self.random.randbytes(80)
             won = Won(header_hash(header)[::-1].hex(), self.height)
             rows.append(logfile.block(numbers[block_by], numbers[block_by], header, self.height, at_ns))
-            rows.append(self._share(numbers[block_by], 1000, at_ns, header_hash(header)))
+            rows.append(self._share(numbers[block_by], 1000, at_ns, header_hash(header), nbits=nbits))
         logfile.write_epoch(self.folder, self.epoch, np.concatenate(rows), segment_rows=max(len(rows), 64))
         self.sum()
         return won
 
-    def _share(self, number: int, work: int, at_ns: int, hash_le: bytes | None = None) -> logfile.Row:
+    def _share(
+        self, number: int, work: int, at_ns: int, hash_le: bytes | None = None, *, nbits: int = NBITS
+    ) -> logfile.Row:
         hash_le = hash_le or self.random.randbytes(32)
-        return logfile.share(number, number, at_ns, work, nbits=NBITS, height=self.height, hash_le=hash_le)
+        return logfile.share(number, number, at_ns, work, nbits=nbits, height=self.height, hash_le=hash_le)
 
     def sum(self) -> None:
         """All that the log holds."""
