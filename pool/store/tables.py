@@ -12,6 +12,13 @@ from pool.store.books import (
     policies,
     postings,
 )
+from pool.store.identity import (
+    destination_changes,
+    identity_challenges,
+    identity_deposits,
+    identity_events,
+    identity_links,
+)
 from pool.store.inbox import inbox
 from pool.store.proofs import proof_epochs, proof_leaves
 from pool.store.sessions import accounts, sessions, workers
@@ -36,9 +43,14 @@ __all__ = [
     "balances",
     "best_shares",
     "book_accounts",
+    "destination_changes",
     "donation_settings",
     "entries",
     "found_shares",
+    "identity_challenges",
+    "identity_deposits",
+    "identity_events",
+    "identity_links",
     "inbox",
     "income_blocks",
     "income_events",
