@@ -21,7 +21,7 @@ from pool.stratum.hub import Hub, Port
 from pool.stratum.limits import Visitor
 from pool.stratum.resume import SaveSessions
 from pool.stratum.session import Session
-from pool.stratum.sockets import SPARE_FILES, Listener, raise_file_limit
+from pool.stratum.sockets import SPARE_FILES, Listener, make_room, raise_file_limit
 from pool.stratum.supply import Supply
 from pool.stratum.takeover import Handover, Inheritance
 from pool.stratum.texts import NO_WORK, Words
@@ -40,7 +40,7 @@ SAVE_S = 1.0  # what a kill -9 may forget of a device that just came
 SAVE_ALL_EVERY = 60  # rounds of SAVE_S: hashrate and best share of sessions that nothing else marked
 COMPLAIN_S = 60.0
 DRAIN_S = 3.0
-SLICE = 256
+SLICE = 64  # sessions closed or gathered for the store between two looks at the sockets
 
 
 class StratumServer:
@@ -102,6 +102,7 @@ class StratumServer:
         if files < self._limit + SPARE_FILES:
             self._limit = max(1, files - SPARE_FILES)
             log.warning("the system allows %d open files: at most %d connections", files, self._limit)
+        make_room(files)
         self.reload_tls()
         # Takes 0.3 s, in which no share would be answered, if the first authorize brings it.
         await asyncio.to_thread(load_bitcoinlib)
