@@ -95,9 +95,9 @@ class Ours(Server):
 
     name = "pool"
 
-    def __init__(self, connections: int) -> None:
-        here = Path(__file__).parent / "stratum_server.py"
-        super().__init__([sys.executable, str(here), str(connections)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, connections: int, *options: str) -> None:
+        command = [sys.executable, str(Path(__file__).parent / "stratum_server.py"), str(connections), *options]
+        super().__init__(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.port = int(self._said().split()[1])
 
     def _said(self) -> str:
@@ -244,9 +244,10 @@ class Bench:
 
 
 def churn(seconds: float, connections: int = 200) -> list[dict[str, object]]:
-    """Connect, mine, drop, again and again; one drop in two is a reset. What the server holds, ten times on the way."""
+    """Connect, mine, drop, again and again; one drop in two is a reset. What the server holds, ten times on the way.
+    Below ten minutes the server is told to remember less (see there), or its memory would still be filling up."""
     rows: list[dict[str, object]] = []
-    server = Ours(0)
+    server = Ours(0, *(("forgetful",) if seconds < 600 else ()))
     begin, turns, step = time.monotonic(), 0, 0
     try:
         while step <= 10:
@@ -258,6 +259,7 @@ def churn(seconds: float, connections: int = 200) -> list[dict[str, object]]:
             turns += 1
             passed_s = time.monotonic() - begin
             if passed_s >= seconds * step / 10:
+                server.block()  # what was credited on the old one is forgotten with it
                 rows.append(
                     {
                         "s": passed_s,
@@ -323,11 +325,18 @@ def main() -> None:
     parser.add_argument("--connections", default="1,100,1000,10000", help="numbers of connections, with commas")
     parser.add_argument("--yardstick", default="", metavar="CMD", help="another server to run in turns")
     parser.add_argument("--churn", type=float, default=10.0, metavar="S", help="seconds of churn; 0 = none")
+    parser.add_argument(
+        "--realtime",
+        action="store_true",
+        help="SCHED_FIFO for servers and generator: latencies on a machine that others use too (needs the right to)",
+    )
     parser.add_argument("--node-rounds", type=int, default=5, help="new blocks at a stand-in node; 0 = none")
     args = parser.parse_args()
     numbers = [int(one) for one in args.connections.split(",") if one]
     raise_file_limit(max(numbers, default=1))
     os.sched_setaffinity(0, {int(LAST_CORE)})
+    if args.realtime:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))  # servers inherit it
     bench = Bench(args.rounds, args.yardstick)
     for connections in numbers:
         for _ in range(args.rounds):
@@ -342,7 +351,7 @@ def main() -> None:
     new_block = from_the_node(args.node_rounds, 1_000) if args.node_rounds > 0 else []
     if new_block:
         table(f"`pool serve` behind a stand-in node with 3,000 transactions, median of {args.node_rounds}", new_block)
-    finish("stratum", {"rounds": args.rounds, "rows": rows, "churn": churned, "new_block": new_block})
+    finish("stratum", {"rounds": args.rounds, "realtime": args.realtime, "rows": rows, "churn": churned, "new_block": new_block})
 
 
 if __name__ == "__main__":
