@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from sqlalchemy import BigInteger, Connection, Text, cast, func, literal, select, type_coerce
 from sqlalchemy.sql.elements import ColumnElement
@@ -15,23 +15,28 @@ from pool.store.work import ledger_accounts, ledger_workers, slice_totals, slice
 #: SQLite adds up 64-bit integers only: work goes through SUM in parts of ten digits, which 9 * 10^8 rows cannot
 #: overflow.
 PART_DIGITS = 10
+PART = 10**PART_DIGITS
 
 
 def window_at(connection: Connection, slice_id: int, policy: Policy) -> Window:
     """Score of each account (by its number in ledger_accounts) in the window that ends with slice `slice_id`."""
     walk = Walk(policy.window)
-    oldest, edge = slice_id + 1, None
+    oldest, edge, most = slice_id + 1, None, 0
     for one, totals in _totals_back(connection, slice_id):
         if walk.room() == 0:
             break
+        most += sum(totals.values())
         if not walk.take(totals):
             edge = one
             break
         oldest = one
-    whole = _sums(connection, oldest, slice_id, weight=policy.weight_subsidy)
-    cut = [] if edge is None else _sums(connection, edge, edge, weight=policy.weight_subsidy)
-    sums = {(entry.account, entry.network_work, entry.subsidy_sat): entry.work for entry in whole}
-    return make_window(sums, cut, walk.room() if edge is not None else 0, walk.slices + (edge is not None))
+    accounts = account_of_workers(connection)
+    sums = _sums(connection, accounts, oldest, slice_id, most, weight=policy.weight_subsidy)
+    if edge is None:
+        return make_window(sums, (), 0, walk.slices)
+    cut = _sums(connection, accounts, edge, edge, most, weight=policy.weight_subsidy)
+    entries = [WorkSum(account, work, network, paid) for (account, network, paid), work in cut.items()]
+    return make_window(sums, entries, walk.room(), walk.slices + 1)
 
 
 def window_now(connection: Connection, policy: Policy) -> Window:
@@ -77,46 +82,51 @@ def _totals_back(connection: Connection, slice_id: int) -> Iterator[tuple[int, d
         yield current, totals
 
 
-def _sums(connection: Connection, oldest: int, newest: int, *, weight: bool) -> list[WorkSum]:
-    """Work of each account in slices oldest..newest, added up by the database, exactly."""
+def _sums(
+    connection: Connection, accounts: Mapping[int, int], oldest: int, newest: int, most: int, *, weight: bool
+) -> dict[tuple[int, int, int], int]:
+    """Work in slices oldest..newest by (account, network work, subsidy), added up by the database, exactly. `most`: the
+    work of all of them, which no sum is above."""
     if oldest > newest:
-        return []
+        return {}
     subsidy = slice_work.c.subsidy_sat if weight else literal(0)
     keys: list[ColumnElement[int]] = [slice_work.c.worker_id, slice_work.c.nbits]
     keys += [slice_work.c.subsidy_sat] if weight else []
     inside = (slice_work.c.slice_id >= oldest, slice_work.c.slice_id <= newest, slice_work.c.solo == 0)
-    query = select(slice_work.c.worker_id, slice_work.c.nbits, subsidy, *work_parts(connection))
-    accounts = account_of_workers(connection)
+    query = select(slice_work.c.worker_id, slice_work.c.nbits, subsidy, *work_parts(connection, most))
     networks: dict[int, int] = {}
     sums: dict[tuple[int, int, int], int] = {}
-    for worker, nbits, subsidy_sat, *parts in connection.execute(query.where(*inside).group_by(*keys)):
-        if nbits not in networks:
-            networks[nbits] = network_work(nbits)
-        key = (accounts[worker], networks[nbits], subsidy_sat)
+    for worker, nbits, subsidy_sat, *parts in connection.execute(query.where(*inside).group_by(*keys)).all():
+        network = networks.get(nbits)
+        if network is None:
+            network = networks[nbits] = network_work(nbits)
+        key = (accounts[worker], network, subsidy_sat)
         sums[key] = sums.get(key, 0) + joined(parts)
-    return [WorkSum(account, work, network, paid) for (account, network, paid), work in sums.items()]
+    return sums
 
 
 def account_of_workers(connection: Connection) -> dict[int, int]:
     """Account of each worker, by their numbers in the ledger."""
     query = select(ledger_workers.c.id, ledger_workers.c.account_id)
-    return {int(row.id): int(row.account_id) for row in connection.execute(query)}
+    return {row.id: row.account_id for row in connection.execute(query)}
 
 
-def work_parts(connection: Connection) -> list[ColumnElement[int]]:
-    """SUM of slice_work.work as columns that the connection's database adds up exactly; `joined` makes them one."""
+def work_parts(connection: Connection, most: int = 10**WideInt.DIGITS - 1) -> list[ColumnElement[int]]:
+    """SUM of slice_work.work as columns that the connection's database adds up exactly; `joined` makes them one. No
+    single work is above `most`: digits that are always zero are not read."""
     if connection.dialect.name == "postgresql":
         return [func.sum(slice_work.c.work)]
     digits = type_coerce(slice_work.c.work, Text)
-    starts = range(1, WideInt.DIGITS, PART_DIGITS)
+    parts = max(-(-len(str(most)) // PART_DIGITS), 1)
+    starts = range(WideInt.DIGITS - parts * PART_DIGITS + 1, WideInt.DIGITS, PART_DIGITS)
     return [func.sum(cast(func.substr(digits, start, PART_DIGITS), BigInteger)) for start in starts]
 
 
 def joined(parts: list[int]) -> int:
     """The number that the columns of `work_parts` hold."""
-    whole = 0
-    for part in parts:
-        whole = whole * 10**PART_DIGITS + int(part)
+    whole = int(parts[0])
+    for part in parts[1:]:
+        whole = whole * PART + part
     return whole
 
 
