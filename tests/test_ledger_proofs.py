@@ -82,6 +82,12 @@ def test_any_flipped_bit_sum_or_index_leads_elsewhere(values: list[int], rng: ra
         merkle.Proof(index + (1 << tree.height), proof.siblings).root(own)
 
 
+def test_many_leaves_at_once_are_the_plain_ones() -> None:
+    rows = [(bytes([n]) * 32, bytes([n, 7]) * 16, n * 10**16) for n in range(5)]
+    plain = [merkle.leaf(9, name, merkle.leaf_nonce(key, 9), value) for name, key, value in rows]
+    assert merkle.leaves(9, rows) == plain
+
+
 def test_sums_stay_in_their_bounds() -> None:
     with pytest.raises(ValueError, match="a sum must be"):
         SumTree(1, [(bytes(32), MAX_SUM), (bytes(32), 1)], SECRET)
@@ -192,6 +198,8 @@ def test_each_field_of_a_proof_matters(good: dict[str, Any]) -> None:
                 proofs.verify_file(json.dumps({**good, name: other}))
         with pytest.raises(ProofError):
             proofs.verify_file(json.dumps({key: one for key, one in good.items() if key != name}))
+    with pytest.raises(ProofError, match="longer than"):
+        proofs.verify_file(json.dumps(good) + " " * 20_000)
     with pytest.raises(ProofError, match="fields note"):
         proofs.verify_file(json.dumps({**good, "note": "the pool owes me more"}))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 #: Two sums within it never overflow 64 bits. All bitcoin are 2.1 * 10^18 msat; a window of work is up to 9 * 10^18
@@ -56,6 +56,18 @@ def leaf_nonce(audit_key: bytes, epoch: int) -> bytes:
 
 def leaf(epoch: int, acct_id: bytes, nonce: bytes, value: int) -> Node:
     return tagged_hash("pool/pol/leaf/v1", _u64(epoch) + _sized(acct_id) + _sized(nonce) + _u64(value)), value
+
+
+def leaves(epoch: int, rows: Iterable[tuple[bytes, bytes, int]]) -> list[Node]:
+    """`leaf` of (account id, audit key, value) each, with the epoch's nonce: one loop, for 100,000 of them."""
+    begin, message = _u64(epoch), b"leaf" + _u64(epoch)
+    copy = _begun("pool/pol/leaf/v1").copy
+    out: list[Node] = []
+    for acct_id, audit_key, value in rows:
+        digest = copy()
+        digest.update(begin + acct_id + hmac.digest(audit_key, message, "sha256") + value.to_bytes(8, "big"))
+        out.append((digest.digest(), value))
+    return out
 
 
 def padding(epoch: int, index: int, blind: bytes) -> Node:

@@ -136,12 +136,10 @@ def _tree(
 ) -> SumTree:
     """`names`: account ids where they are known already."""
     blind = hmac.digest(secret, f"pad:{kind}:{epoch}".encode(), "sha256")
-    leaves = []
-    for account, value in ordered:
-        nonce = merkle.leaf_nonce(audit_key(secret, account), epoch)
-        name = names[account] if names is not None else merkle.account_id(account)
-        leaves.append(merkle.leaf(epoch, name, nonce, value))
-    return SumTree(epoch, leaves, blind)
+    if names is None:
+        names = {account: merkle.account_id(account) for account, _ in ordered}
+    rows = ((names[account], audit_key(secret, account), value) for account, value in ordered)
+    return SumTree(epoch, merkle.leaves(epoch, rows), blind)
 
 
 def latest(connection: Connection, kind: str) -> Published | None:
