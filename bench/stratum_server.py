@@ -84,13 +84,13 @@ class StillWork:
 
     def home(self) -> None:
         if self.jobs.tip == PREV:
-            self.jobs.set_tip(bytes(32))
-        self.jobs.retire_before(1 << 62)
+            self.block()
         self._to(PREV)
 
     def _to(self, prevhash: bytes) -> None:
         self.jobs.set_tip(prevhash)
         self._job = self._make(prevhash)
+        self.jobs.retire_before(self._job.job_id)  # and what was credited on the old block is forgotten
         for callback in self._told:
             callback(True)
 
