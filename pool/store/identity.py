@@ -96,11 +96,10 @@ def identity_guard_ddl(dialect: str) -> Sequence[str]:
             "CREATE TRIGGER identity_events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON identity_events "
             "EXECUTE FUNCTION refuse_identity_change()",
         )
-    refuse = f"BEGIN SELECT RAISE(ABORT, '{words}'); END"
-    return (
-        f"CREATE TRIGGER identity_events_no_UPDATE BEFORE UPDATE ON identity_events {refuse}",
-        f"CREATE TRIGGER identity_events_no_DELETE BEFORE DELETE ON identity_events {refuse}",
-        # INSERT OR REPLACE deletes without firing the trigger on DELETE.
+    make = "CREATE TRIGGER identity_events_no_{0} BEFORE {0} ON identity_events BEGIN SELECT RAISE(ABORT, '{1}'); END"
+    # INSERT OR REPLACE deletes without firing the trigger on DELETE.
+    replaced = (
         "CREATE TRIGGER identity_events_no_REPLACE BEFORE INSERT ON identity_events "
-        "WHEN EXISTS (SELECT 1 FROM identity_events WHERE id = NEW.id) " + refuse,
+        "WHEN EXISTS (SELECT 1 FROM identity_events WHERE id = NEW.id) BEGIN SELECT RAISE(ABORT, '{0}'); END"
     )
+    return make.format("UPDATE", words), make.format("DELETE", words), replaced.format(words)
