@@ -128,6 +128,8 @@ async def test_deposits_expire_are_few_and_are_swept(store_url: str) -> None:
         number = await desk.room.begin_deposit(LIGHTNING, "destination.change", NEW)
         pair = await amounts(desk, number)
         assert await rate(LIGHTNING) == "rate"  # one at a time
+        with pytest.raises(ProofRefused, match="pending"):
+            await desk.room.begin_deposit(LIGHTNING, "destination.cancel")
         desk.arrived.add(number)
         desk.now_s += LIFETIME_S
         assert await refused(desk, number, *pair) == "expired"
@@ -136,6 +138,21 @@ async def test_deposits_expire_are_few_and_are_swept(store_url: str) -> None:
         desk.now_s += 30 * 86_400
         assert await desk.room.sweep() == 2
         assert await refused(desk, number, *pair) == "unknown"
+
+
+async def test_deposits_that_others_began_do_not_keep_the_owner_from_cancelling(store_url: str) -> None:
+    async with open_desk(store_url) as desk:
+        desk.balances_msat[LIGHTNING] = 1
+        number = await desk.room.begin_deposit(LIGHTNING, "destination.change", NEW)
+        pair = await amounts(desk, number)
+        desk.arrived.add(number)
+        assert await prove(desk, number, pair, "destination.change", NEW) == "deposit"
+        await desk.room.begin_deposit(LIGHTNING, "login")
+        stop = await desk.room.begin_deposit(LIGHTNING, "destination.cancel")
+        pair = await amounts(desk, stop)
+        desk.arrived.add(stop)
+        assert await prove(desk, stop, pair, "destination.cancel", NEW) == "deposit"
+        assert (await desk.room.standing(LIGHTNING)).pending is None
 
 
 async def test_a_lightning_member_links_a_wallet_by_deposit_and_then_uses_it_alone(store_url: str) -> None:

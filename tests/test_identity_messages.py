@@ -119,6 +119,26 @@ async def test_the_same_signature_sent_twenty_times_at_once_counts_once(store_ur
         assert await desk.kinds() == ["change.requested", "change.active"]
 
 
+async def test_made_up_claims_are_refused_without_a_write(store_url: str) -> None:
+    async with open_desk(store_url) as desk:
+
+        async def no_write(*args: object) -> None:
+            raise AssertionError("the writer was asked")
+
+        desk.store.write = no_write  # type: ignore[method-assign,assignment]
+        for nonce in ("", "00" * 16, "AB" * 16, "\0" * 32, "\ud800", "0" * 100_000, "zz" * 16, "٠" * 32):
+            with pytest.raises(ProofRefused) as caught:
+                await desk.room.prove(nonce, account=ADDRESS, action="login", value="", signature="")
+            assert caught.value.code == "unknown"
+            with pytest.raises(ProofRefused):
+                await desk.room.wallet_answered(nonce * 2, "", "")
+        for number in (-1, 0, 1, 2**63, 2**200):
+            claim = {"account": LIGHTNING, "action": "login", "value": ""}
+            with pytest.raises(ProofRefused) as caught:
+                await desk.room.prove_deposit(number, first_sat=1, second_sat=2, **claim)
+            assert caught.value.code == "unknown"
+
+
 async def test_an_expired_message_is_refused_and_swept(store_url: str) -> None:
     async with open_desk(store_url) as desk:
         late = await desk.room.ask(ADDRESS, "login")

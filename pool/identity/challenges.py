@@ -124,6 +124,11 @@ def redeem(
     return Redeemed(challenge, method, key_hex, None)
 
 
+def known(connection: Connection, nonce_hex: str, kind: str) -> bool:
+    """Whether there is such a challenge: asked on a reader, so that made-up ones cost the writer nothing."""
+    return _count(connection, and_(table.c.nonce_hex == nonce_hex, table.c.kind == kind)) > 0
+
+
 def wallet_key(connection: Connection, k1_hex: str) -> str | None:
     """The linking key that answered this k1; None: nobody yet, or no such k1."""
     answered = and_(table.c.nonce_hex == k1_hex, table.c.kind == "lnurl", table.c.consumed_at_s.is_not(None))

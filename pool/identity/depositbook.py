@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
 
 from pool.identity import deposits
-from pool.identity.challenges import KEPT_S, Limits
+from pool.identity.challenges import CANCEL, KEPT_S, Limits
 from pool.identity.deposits import Deposit
 from pool.identity.messages import same
 from pool.identity.refusals import ProofRefused
@@ -48,7 +48,9 @@ def _count(connection: Connection, condition: ColumnElement[bool]) -> int:
 def begin(connection: Connection, account: str, action: str, value: str, *, limits: Limits, now_s: int) -> int:
     """Start a proof; its id. ProofRefused "rate": one open per account, some a day per account and pool."""
     lately = table.c.issued_at_s > now_s - DAY_S
-    mine = table.c.account == account
+    # Cancellations are counted apart: what others began in this account's name must not keep it from stopping a change.
+    same_class = table.c.action == CANCEL if action == CANCEL else table.c.action != CANCEL
+    mine = and_(table.c.account == account, same_class)
     alive = and_(mine, table.c.state.in_(deposits.OPEN), table.c.expires_at_s > now_s)
     if _count(connection, alive) or _count(connection, and_(mine, lately)) >= limits.deposits_per_account_per_day:
         raise ProofRefused("rate", "for this account")
@@ -80,8 +82,12 @@ def wanted(connection: Connection, now_s: int, limit: int = 100) -> list[Wanted]
     return [Wanted(*row) for row in connection.execute(query.order_by(table.c.id).limit(limit))]
 
 
-def load(connection: Connection, number: int) -> Stored | None:
-    row = connection.execute(select(table).where(table.c.id == number).with_for_update()).one_or_none()
+def load(connection: Connection, number: int, *, lock: bool) -> Stored | None:
+    """The proof of that id; `lock` holds it until the transaction ends."""
+    if not 0 < number < 2**63:
+        return None
+    query = select(table).where(table.c.id == number)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         return None
     kept = Deposit(row.first_sat, row.second_sat, row.expires_at_s, row.state, row.tries)

@@ -13,7 +13,7 @@ from pool.identity.challenges import Limits
 from pool.identity.changes import Event, Evidence
 from pool.identity.depositbook import Wanted
 from pool.identity.destinations import Change, parse_destination
-from pool.identity.messages import Challenge, check_action, check_binding, one_line
+from pool.identity.messages import Challenge, check_action, check_binding, one_line, read_nonce
 from pool.identity.refusals import ProofRefused
 from pool.identity.signatures import verify_signature
 from pool.store import Store
@@ -137,6 +137,7 @@ class Identity:
     # --- proving
     async def prove(self, nonce_hex: str, *, account: str, action: str, value: str, signature: str) -> Proof:
         """Redeem a signed message that was made for exactly this account, action and value, and apply it."""
+        nonce = await self._known(read_nonce(nonce_hex), "message")
 
         def step(connection: Connection) -> Proof | ProofRefused:
             now_s, name = self._clock(), self._canonical(account)
@@ -146,7 +147,7 @@ class Identity:
 
             done = challenges.redeem(
                 connection,
-                nonce_hex.lower(),
+                nonce,
                 "message",
                 lambda challenge: self._bound(challenge, name, action, value, now_s),
                 verify,
@@ -159,6 +160,11 @@ class Identity:
             return self._apply(connection, done.challenge, done.method, "", evidence, now_s)
 
         return _or_raise(await self._store.write(step))
+
+    async def _known(self, nonce_hex: str, kind: str) -> str:
+        if not await self._store.read(challenges.known, nonce_hex, kind):
+            raise ProofRefused("unknown")
+        return nonce_hex
 
     def _bound(self, challenge: Challenge, account: str, action: str, value: str, now_s: int) -> None:
         if action == "destination.change":
@@ -188,6 +194,7 @@ class Identity:
     async def wallet_answered(self, k1_hex: str, sig_hex: str, key_hex: str) -> Proof:
         """What the wallet sends to the callback (LUD-04). A request to link only shows the key: the link is made when
         the account's owner proves "wallet.link" with that key as its value."""
+        k1 = await self._known(lnurlauth.read_k1(k1_hex), "lnurl")
 
         def step(connection: Connection) -> Proof | ProofRefused:
             now_s = self._clock()
@@ -197,7 +204,7 @@ class Identity:
 
             done = challenges.redeem(
                 connection,
-                lnurlauth.read_k1(k1_hex),
+                k1,
                 "lnurl",
                 lambda c: self._bound(c, c.account, c.action, c.value, now_s),
                 verify,
@@ -277,11 +284,15 @@ class Identity:
         self, number: int, *, account: str, action: str, value: str, first_sat: int, second_sat: int
     ) -> Proof:
         """Redeem the two amounts, in either order, and apply what they prove."""
+        name = self._canonical(account)
+        wanted_value = parse_destination(value, self._network).text if action == "destination.change" else value
+
+        def bound(connection: Connection, lock: bool) -> depositbook.Stored:
+            stored = depositbook.load(connection, number, lock=lock)
+            return depositbook.check_binding(stored, name, action, wanted_value)
 
         def step(connection: Connection) -> Proof | ProofRefused:
-            now_s, name = self._clock(), self._canonical(account)
-            wanted_value = parse_destination(value, self._network).text if action == "destination.change" else value
-            stored = depositbook.check_binding(depositbook.load(connection, number), name, action, wanted_value)
+            now_s, stored = self._clock(), bound(connection, lock=True)
             both = self._deposits_arrived(connection, number)
             refused = depositbook.answer(connection, stored, first_sat, second_sat, both, now_s)
             if refused is not None:
@@ -291,6 +302,7 @@ class Identity:
             evidence = Evidence(f"deposit {number}: {action} {stored.value}")
             return self._apply(connection, proven, "deposit", "", evidence, now_s)
 
+        await self._store.read(bound, lock=False)  # made-up claims cost the writer nothing
         return _or_raise(await self._store.write(step))
 
     # --- reading, and what the owner does by the clock

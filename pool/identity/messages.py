@@ -7,6 +7,7 @@ nothing but a hash of any other text. Every value is one printable line, so none
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,6 +17,7 @@ LONGEST_VALUE = 256
 NONCE_BYTES = 16
 K1_BYTES = 32  # LUD-04
 LIFETIME_S = 15 * 60
+_HEX = re.compile(r"[0-9a-fA-F]+")
 
 #: action -> (Spanish, English), ASCII. What a member can sign; programs use the names.
 ACTIONS: dict[str, tuple[str, str]] = {
@@ -75,6 +77,13 @@ def one_line(text: str, what: str) -> str:
     if not text.isprintable() or text != text.strip():
         raise ProofRefused("value", f"{what}: printable characters of one line, no space around")
     return text
+
+
+def read_nonce(text: str, size: int = NONCE_BYTES) -> str:
+    """A nonce of `size` bytes in lower-case hex; ProofRefused "unknown" for anything else, which was never issued."""
+    if len(text) != 2 * size or not _HEX.fullmatch(text):
+        raise ProofRefused("unknown")
+    return text.lower()
 
 
 def check_action(action: str) -> str:
