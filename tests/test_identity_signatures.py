@@ -88,7 +88,7 @@ def test_what_we_take_a_second_implementation_takes_too(number: int, message: st
         assert bip322.verify_simple_encoded(address, message, signature) is None
 
 
-def test_a_short_signature_which_one_in_a_hundred_is_counts() -> None:
+def test_a_short_signature_as_one_in_300_is_counts_too() -> None:
     message = next(f"{n}" for n in range(5000) if len(WALLET.der(f"{n}")) < 70)
     assert verify_signature(WALLET.address("p2wpkh"), "mainnet", message, WALLET.sign("p2wpkh", message)) == "bip322"
 

