@@ -147,6 +147,17 @@ def test_a_request_that_lay_in_a_socket_is_paid_later_and_pays_again_after_faile
     tell(story)
 
 
+def test_many_sends_of_one_invoice_at_once_pay_it_once(tell: Play) -> None:
+    async def story(node: Node) -> None:
+        payment_hash, bolt11 = await node.invoice()
+        ends = list(map(last, await asyncio.gather(*(node.pay(payment_hash, bolt11) for _ in range(20)))))
+        assert sum(isinstance(end, Status) and end.proven for end in ends) == 1
+        assert ends.count(AlreadyExists(payment_hash)) == 19
+        assert await node.received_msat(payment_hash) == [500_000]
+
+    tell(story)
+
+
 def test_a_request_delivered_twice_is_paid_once(tell: Play) -> None:
     async def story(node: Node) -> None:
         payment_hash, bolt11 = await node.invoice()
@@ -201,8 +212,7 @@ def test_no_error_of_a_look_is_news_about_the_payment(tell: Play) -> None:
 
 def test_a_node_that_is_silent_is_left_at_the_deadline(tell: Play) -> None:
     async def story(node: Node) -> None:
-        for rpc in ("TrackPaymentV2", "GetInfo"):
-            await node.do("fault", rpc=rpc, kind="silence")
+        await node.do("fault", rpc="TrackPaymentV2", kind="silence")
         answer = await node.lnd.look(bytes(32), 0.3)
         assert isinstance(answer, NoInformation)
         assert answer.cause is Cause.DEADLINE

@@ -149,11 +149,11 @@ def test_a_held_payment_stays_open_over_a_lost_client_and_a_killed_node_until_it
 
 def test_a_hold_outlives_its_invoice_and_its_timeout_and_can_still_succeed(tell: Play) -> None:
     async def story(node: Node) -> None:
-        payment_hash, bolt11 = await node.invoice(expiry_s=2, conduct={"act": "hold"})
+        payment_hash, bolt11 = await node.invoice(expiry_s=3, conduct={"act": "hold"})
         sending = asyncio.create_task(node.pay(payment_hash, bolt11, timeout_s=1))
         await node.until(payment_hash, lambda status: status.failure_code == Failure.TIMEOUT)
         assert (await node.held(payment_hash)).state is State.OPEN
-        await asyncio.sleep(max(0, (await _decoded(node, bolt11)).created_at_s + 2.1 - time.time()))  # it expires
+        await asyncio.sleep(max(0, (await _decoded(node, bolt11)).created_at_s + 3.1 - time.time()))  # it expires
         await node.settle(payment_hash)
         end = last(await sending)
         assert isinstance(end, Status)

@@ -25,7 +25,6 @@ class Control:
         self._engine: Engine = services.engine
         self.phase = "ready"
         self.parked: list[Any] = []
-        self.streams = 0
         self._calls: dict[str, Callable[..., object]] = {
             "payee": lambda name, keysend=True: self._engine.truth.payee(name, keysend=keysend).hex(),
             "invoice": self._invoice,
@@ -37,7 +36,6 @@ class Control:
             "settings": lambda **what: self._engine.store.change(what),
             "balance": lambda local_msat: self._engine.store.set_balance(local_msat),
             "phase": self._phase,
-            "streams": lambda: self.streams,
         }
 
     def call(self, body: bytes) -> bytes:

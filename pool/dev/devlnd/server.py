@@ -131,7 +131,6 @@ class LndServer:
         """Messages to the client until the end, the shutdown, or the fault."""
         cutting = fault is not None and fault.kind in ("cut", "eof")
         told = 0
-        self._control.streams += 1
         try:
             while True:
                 if cutting and fault is not None and told >= fault.after:
@@ -147,7 +146,6 @@ class LndServer:
                 yield message
                 told += 1
         finally:
-            self._control.streams -= 1
             with contextlib.suppress(RuntimeError):
                 await messages.aclose()  # type: ignore[attr-defined]
 
