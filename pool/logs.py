@@ -26,6 +26,8 @@ from pool.config.keys import MASK, SecretUrl, keys_of
 QUEUE_LINES = 10_000
 #: Libraries whose "info" is noise here: they write from warnings on, unless level = debug.
 QUIET = ("alembic", "asyncio")
+#: Takes a live line off a terminal before a log line is written there; who shows one draws it again below.
+ERASE_LINE = "\r\x1b[2K"
 SHORTEST_SECRET = 4  # replacing shorter ones would only garble the log
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OURS = frozenset({"ts", "level", "logger", "event", "error"})
@@ -145,7 +147,7 @@ class _WriterThread(logging.Handler):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
-        self._stream = stream
+        self._stream, self._before = stream, ERASE_LINE if stream.isatty() else ""
         self._lines: queue.Queue[str | None] = queue.Queue(QUEUE_LINES)
         self._dropped = 0
         self._thread = threading.Thread(target=self._write, name="log", daemon=True)
@@ -167,7 +169,7 @@ class _WriterThread(logging.Handler):
                     record = logging.makeLogRecord({"levelno": 30, "levelname": "WARNING", "name": __name__})
                     record.msg, record.dropped = "log fell behind", dropped
                     line += "\n" + self.format(record)
-                self._stream.write(line + "\n")
+                self._stream.write(self._before + line + "\n")
                 if self._lines.empty():
                     self._stream.flush()
         except (OSError, ValueError):  # reader of the pipe gone, or stream closed: nobody left to tell

@@ -61,6 +61,18 @@ def test_a_terminal_gets_text() -> None:
         assert b"INFO    pool.test  hello  a=1" in reader.read(200)
 
 
+def test_a_log_line_takes_the_live_line_off_a_terminal_and_nothing_else() -> None:
+    leader, follower = pty.openpty()
+    with os.fdopen(follower, "w") as stream, writing(LogSection(), stream=stream):
+        stream.write("block 7 · 6 miners")  # a live line, drawn without an end
+        stream.flush()
+        log.info("hello")
+    with os.fdopen(leader, "rb", buffering=0) as reader:
+        said = reader.read(300).decode()
+    assert "6 miners\r\x1b[2K" in said
+    assert "\x1b" not in logged(TEXT, lambda: log.info("x")), "a file or a pipe gets no control characters"
+
+
 def test_levels_below_the_configured_one_are_not_written() -> None:
     quiet = LogSection(format="text", level="warning")
     assert logged(quiet, lambda: log.info("x")) == ""

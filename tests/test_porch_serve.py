@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,12 +50,14 @@ async def test_run_finds_blocks_shows_figures_and_ends_cleanly_at_ctrl_c(tmp_pat
         assert now["miners"] == now["connections"] == 6
         assert now["height"] >= 3
         async with await Miner.connect(port) as own:
-            await own.enter(ADDRESS + ".own")
+            user = re.search(r"Usuario / User: (bcrt1\S+)", "".join(pool.lines))
+            assert user is not None, "a user name that this chain takes is shown"
+            await own.enter(user[1])
             assert (await own.submit(own.share()))["result"] is True, "a real device works beside the simulated ones"
         assert await pool.end(signal.SIGINT) == 0
         text = "".join(pool.lines)
-        assert "Usuario: tu dirección de Bitcoin" in text
-        assert "User: your Bitcoin address" in text
+        assert "sus monedas no valen nada" in text
+        assert "its coins are worth nothing" in text
         assert "Effective fee" in pool.words()
         assert "Traceback" not in pool.words().replace("aiohttp", "")
     async with PoolProcess(tmp_path, "run", "--every", "0.5", **PORTS) as pool:
@@ -64,7 +67,8 @@ async def test_run_finds_blocks_shows_figures_and_ends_cleanly_at_ctrl_c(tmp_pat
 
 
 async def test_run_goes_on_when_its_development_chain_is_killed(tmp_path: Path) -> None:
-    async with PoolProcess(tmp_path, "run", "--every", "0.5", **PORTS) as pool:
+    often = {"POOL__DEV__BLOCK_INTERVAL_S": "2"}
+    async with PoolProcess(tmp_path, "run", "--every", "0.5", **PORTS, **often) as pool:
         await pool.until(lambda: any(now["blocks_found"] >= 1 for now in pool.figures()), "a block")
         ready = tmp_path / "data" / "devchain" / "ready.json"
         goal = pool.figures()[-1]["height"] + 2

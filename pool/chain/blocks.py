@@ -36,6 +36,8 @@ class BlockState(enum.StrEnum):
     MATURE = "mature"  # on the best chain, spendable
 
 
+GOOD_STATES = frozenset((BlockState.HELD, BlockState.CONFIRMED, BlockState.MATURE))
+
 @dataclass(frozen=True, slots=True)
 class BlockReport:
     """Told on each change of a block's state or confirmations, again after a restart: key what you do by the hash."""
@@ -183,7 +185,9 @@ class Blocks:
         except (NodeError, TimeoutError) as error:
             log.warning("block %s: no answer from node %s: %s", kept.found.hash_hex, node.name, error or "timed out")
             return False
-        log.warning("block %s: node %s says %s %s", kept.found.hash_hex, node.name, answer.outcome.value, answer.reason)
+        said = " ".join(dict.fromkeys((answer.outcome.value, answer.reason))).strip()
+        level = logging.INFO if answer.outcome.held else logging.WARNING
+        log.log(level, "block %s: node %s says %s", kept.found.hash_hex, node.name, said)
         if await self._settle_with(kept, node, answer):
             kept.held_by.add(node.name)
             kept.refused_by.pop(node.name, None)
@@ -209,7 +213,7 @@ class Blocks:
                 header = await node.block_header(hash_hex)
                 beside = header is not None and header.confirmations < 1
                 if beside and answer.outcome.held and await node.precious_block(hash_hex):
-                    log.warning("block %s: node %s asked to prefer it", hash_hex, node.name)
+                    log.info("block %s: node %s asked to prefer it", hash_hex, node.name)
         except (NodeError, TimeoutError) as error:
             log.warning("block %s: node %s answered, then failed: %s", hash_hex, node.name, error or "timed out")
             return answer.outcome.held
@@ -281,7 +285,10 @@ class Blocks:
         if report == before and state is not BlockState.PENDING:
             return
         if state is not before.state:
-            log.warning("block %d %s is %s %s", kept.found.height, kept.found.hash_hex, state.value, reason)
+            level = logging.INFO if state in GOOD_STATES else logging.WARNING
+            at = ", ".join(report.held_by) or "no node yet"
+            said = f"{state.value} at {at} {reason}".rstrip()
+            log.log(level, "block %d %s is %s", kept.found.height, kept.found.hash_hex, said)
         if not self._write_down(kept, before) and final:
             kept.report = before  # the last word is said when it is on disk: tried again at the next look
             return

@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from pool.dev.fleet.users import dev_users
 from pool.records import Verdict
 from pool.stratum import vardiff
 
@@ -79,8 +80,24 @@ def announce(pool: Pool) -> None:
     for listener in pool.server.listeners:
         scheme = "stratum+ssl" if listener.port.tls_only else "stratum+tcp"
         print(f"  {scheme}://{shown}:{listener.number}  ({listener.port.name})", flush=True)
-    print("  Usuario: tu dirección de Bitcoin, o tu dirección.nombre · contraseña: x", flush=True)
-    print("  User: your Bitcoin address, or address.worker · password: x", flush=True)
+    for line in _whom(pool.config.pool.network):
+        print(f"  {line}", flush=True)
+
+
+def _whom(network: str) -> tuple[str, ...]:
+    """Which user name to give the miner; on a development chain, one that it takes, and what not to expect of it."""
+    if network != "dev":
+        return (
+            "Usuario: tu dirección de Bitcoin, o tu dirección.nombre · contraseña: x",
+            "User: your Bitcoin address, or address.worker · password: x",
+        )
+    user = f"{dev_users(4)[3]}.bitaxe"
+    return (
+        f"Usuario / User: {user} · contraseña / password: x",
+        "Cadena de desarrollo: sus monedas no valen nada y solo admite direcciones bcrt1… Sin página ni pagos todavía.",
+        "Development chain: its coins are worth nothing; it takes bcrt1… addresses only. No page and no payouts yet.",
+        "Ctrl-C lo cierra en orden / ends it in order.",
+    )
 
 
 def si(value: float, unit: str) -> str:

@@ -210,9 +210,9 @@ class DevChain:
 
 
 async def _pass_on(words: asyncio.StreamReader) -> None:
-    """Put the child's words on our standard error, so that its pipe never fills."""
+    """Put the child's words into our log, so that its pipe never fills."""
     async for line in words:
-        sys.stderr.write(line.decode(errors="replace"))
+        log.warning("%s", line.decode(errors="replace").rstrip())
 
 
 def _there(path: Path) -> bool:
