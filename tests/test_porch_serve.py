@@ -79,6 +79,17 @@ async def test_run_goes_on_when_its_development_chain_is_killed(tmp_path: Path) 
         assert await pool.end() == 0
 
 
+async def test_a_second_run_on_the_same_folder_says_so_in_words(tmp_path: Path) -> None:
+    async with PoolProcess(tmp_path, "run", **PORTS) as first:
+        await first.port()
+        async with PoolProcess(tmp_path, "run", **PORTS) as second:
+            async with asyncio.timeout(30):
+                assert await second.process.wait() == 1
+            assert "in use by another development chain" in second.words()
+            assert "Traceback" not in second.words()
+        assert await first.end() == 0
+
+
 async def test_run_refuses_a_real_network(tmp_path: Path) -> None:
     environment = {
         "POOL__POOL__NETWORK": "signet",

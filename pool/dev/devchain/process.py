@@ -36,6 +36,10 @@ class RpcError(Exception):
         self.message = message
 
 
+class StartError(RuntimeError, OSError):
+    """The chain did not start; the child's words say why. The operator acts (an OSError to whoever tells him)."""
+
+
 class DevChain:
     """`async with DevChain(mode="strict", datadir=...) as chain`: `.url .user .password .zmq` of a running node.
 
@@ -126,9 +130,7 @@ class DevChain:
         while not _there(ready):
             if process.returncode is not None:
                 words = await process.stderr.read() if process.stderr is not None else b""
-                raise RuntimeError(
-                    words.decode(errors="replace").strip() or f"devchain ended with {process.returncode}"
-                )
+                raise StartError(words.decode(errors="replace").strip() or f"devchain ended with {process.returncode}")
             await asyncio.sleep(_POLL_S)
 
     async def wait(self) -> int:
