@@ -112,6 +112,7 @@ def run(opening: Callable[[House], Awaitable[None]], *, close_s: float = CLOSE_S
 
     0: asked to stop. 1: a room died or would not close. A room that cannot open raises its own exception here, when all
     others have closed again. A second signal ends the process at once."""
+    os.umask(0o077)  # addresses, balances, keys: what the pool writes is for its own user alone
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         house = runner.run(_live(opening, close_s))
         if house.stuck:

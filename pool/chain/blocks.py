@@ -102,7 +102,7 @@ class Blocks:
 
         A block seen before is not started again.
         """
-        if found.hash_hex in self._kept or found.hash_hex in self._journal.settled:
+        if self.knows(found.hash_hex):
             return
         kept = _taken_up(found, None)
         self._kept[found.hash_hex] = kept
@@ -113,6 +113,10 @@ class Blocks:
             log.critical("found block %s is not on disk (%s), sending it from memory", found.hash_hex, error)
         log.warning("block %d %s found by %s, on its way to the nodes", found.height, found.hash_hex, found.account)
         self._start_offering(kept)
+
+    def knows(self, hash_hex: str) -> bool:
+        """Is this block under care already, or was it?"""
+        return hash_hex in self._kept or hash_hex in self._journal.settled
 
     def look(self) -> None:
         """A new tip was seen: look at all blocks now, not at the next turn of the clock."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pool.store import Store
 
-HELP = "verify or export the ledger, or let money leave again"
+HELP = "verify, export or replay the ledger, or let money leave again"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,17 +14,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from native.channel import Found
 from native.sharelog import LogFull, ShareLog
 from pool.chain.blocks import BlockReport, Blocks, BlockState
 from pool.chain.descriptors import pool_scripts
-from pool.chain.jobs import tag_of
 from pool.chain.node import Nodes
 from pool.chain.rpc import NodeAddress
 from pool.chain.templates import Follower
 from pool.chain.types import NETWORKS, Network
 from pool.chain.work import Payees, WorkDesk
 from pool.commands.bookkeeping import make_keeper, news_of
+from pool.commands.found import FoundBlocks
 from pool.commands.replay import credited_on
 from pool.config import Config, NodeSection
 from pool.dev.devchain import DevChain
@@ -32,7 +31,6 @@ from pool.dev.fleet.users import dev_users
 from pool.keys import Keys
 from pool.ledger.keeper import ChainNews, Keeper
 from pool.lifecycle import House
-from pool.records import BlockFound, Identity
 from pool.store import Sessions, Store
 from pool.stratum import takeover
 from pool.stratum.accounts import ANY_NETWORK
@@ -87,7 +85,7 @@ async def open_pool(house: House, config: Config, *, take_over: bool = False) ->
     house.background("share log upkeep", _prepare(share_log))
     keeper = make_keeper(config, store, keys, share_log, network)
     blocks, desk, follower = _work(house, config, nodes, network, keeper, share_log)
-    hub = await _hub(config, network, desk, share_log, blocks, store)
+    hub = await _hub(house, config, network, desk, share_log, blocks, store)
     _note_tips(house, desk, share_log, config.sharelog.directory)
     server = StratumServer(
         hub,
@@ -137,11 +135,12 @@ def _work(
 
 
 async def _hub(
-    config: Config, network: Network, desk: WorkDesk, share_log: ShareLog, blocks: Blocks, store: Store
+    house: House, config: Config, network: Network, desk: WorkDesk, share_log: ShareLog, blocks: Blocks, store: Store
 ) -> Hub:
     """What connections share, with the sessions that earlier processes stored."""
     sessions = Sessions(store)
-    found = _FoundBlocks(share_log, blocks)
+    found = FoundBlocks(share_log, blocks.submit, blocks.knows)
+    house.background("late block rows", found.keep())
     hub = make_hub(
         config.stratum,
         config.vardiff,
@@ -212,41 +211,6 @@ class _Reports:
 def _tell(keeper: Keeper, news: ChainNews | None) -> None:
     if news is not None:
         keeper.tell(news)
-
-
-class _FoundBlocks:
-    """A share that meets the network's target, from the channel to disk and nodes. Called before the share's answer."""
-
-    def __init__(self, share_log: ShareLog, blocks: Blocks) -> None:
-        self._log, self._blocks = share_log, blocks
-        self.names: dict[tuple[int, int], Identity] = {}
-        self.count = 0
-
-    def __call__(self, found: Found) -> None:
-        self.count += 1
-        job = found.job
-        try:
-            seq = self._log.block(found.header, job.height, found.account, found.worker, found.now_ns)
-        except LogFull:
-            seq = self._log.seq  # the block goes out all the same
-        who = self.names.get((found.account, found.worker), Identity("", "", "address"))
-        tag = tag_of(job)
-        self._blocks.submit(
-            BlockFound(
-                block=found.block(),
-                hash_hex=found.hash_le[::-1].hex(),
-                prevhash_hex=job.prevhash[::-1].hex(),
-                height=job.height,
-                coinbase_value_sat=tag.prepared.template.coinbase_value_sat,
-                account=who.account,
-                worker=who.worker,
-                stale=found.stale,
-                found_at_ns=found.now_ns,
-                epoch=self._log.epoch,
-                seq=seq,
-                mode=tag.mode,
-            )
-        )
 
 
 # --- share log
