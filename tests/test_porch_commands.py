@@ -41,6 +41,17 @@ def test_wrong_use_is_exit_code_2(tmp_path: Path) -> None:
     assert pool(cwd=tmp_path).returncode == 2
 
 
+@pytest.mark.parametrize("command", [("ledger", "verify"), ("ledger", "export")])
+def test_looking_into_a_ledger_that_was_never_begun_is_answered_in_words(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    done = pool(*command, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "never started" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.sqlite")), "looking makes nothing"
+
+
 def test_config_check_says_the_fee_in_both_languages(tmp_path: Path) -> None:
     done = pool("config", "check", cwd=tmp_path, env={"POOL__FEES__FEE_BP": "100"})
     assert done.returncode == 0

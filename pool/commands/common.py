@@ -7,8 +7,12 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pool.config import Check, Config, Mistake, fee_in_words, load
+
+if TYPE_CHECKING:
+    from pool.store import Store
 
 DEFAULT_FILE = Path("pool.toml")
 
@@ -45,6 +49,17 @@ def check_addresses(config: Config) -> Iterable[Mistake]:
             yield Mistake(
                 "[coinbase] payout_address", f"is wrong: {error}", config.origin("coinbase.payout_address").where
             )
+
+
+def existing_store(config: Config) -> Store:
+    """The pool's store, for commands that only look. StoreError when the pool was never started on it."""
+    from pool.store import Store, StoreError
+
+    store = Store(config.store.url.reveal())
+    database = store.url.database
+    if store.sqlite and not (database and Path(database).exists()):
+        raise StoreError(f"there is no database {database} yet: the pool was never started with this configuration")
+    return store
 
 
 #: Secret texts of the configuration that was loaded: the porch takes them out of whatever it prints of a failure.

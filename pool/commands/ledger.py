@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pool.commands.common import add_config_argument, load_config
+from pool.commands.common import add_config_argument, existing_store, load_config
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -36,11 +36,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.action == "export" and args.check is not None:
         return _check(args.check)
-    from pool.store import Store
-
     if args.action == "replay":
         return _replay(args)
-    store = Store(load_config(args).store.url.reveal())
+    store = existing_store(load_config(args))
     try:
         return {"verify": _verify, "export": _export, "unlatch": _unlatch}[args.action](store, args)
     finally:

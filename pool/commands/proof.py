@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pool.commands.common import add_config_argument, load_config
+from pool.commands.common import add_config_argument, existing_store, load_config
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -45,11 +45,10 @@ def run(args: argparse.Namespace) -> int:
 def _make(args: argparse.Namespace) -> int:
     from pool.keys import Keys
     from pool.ledger.proofs import ProofError
-    from pool.store import Store
 
     config = load_config(args)
     keys = Keys.load(config.keys.directory)
-    store = Store(config.store.url.reveal())
+    store = existing_store(config)
     try:
         made = store.read_now(_receipt if args.action == "receipt" else _proof, keys, args)
     except (KeyError, ProofError) as error:
