@@ -42,6 +42,11 @@ def test_a_ledger_killed_anywhere_ends_with_the_same_totals(tmp_path: Path, seed
     print(f"{number} stories, killed {died} times")
 
 
+def test_an_orphan_whose_first_news_died_with_the_process_still_stands_in_the_books(tmp_path: Path) -> None:
+    """Seed 469 of the soak: killed while "confirmed" was being booked, and after the start only "orphaned" is told."""
+    assert one_seed(tmp_path / "story", f"sqlite:///{tmp_path}/469.sqlite", 469, kills=3) == 3
+
+
 def test_killed_on_postgresql(postgres: postgres_rig.Postgres, tmp_path: Path, seed: int) -> None:
     died = number = 0
     while died < 8:

@@ -296,10 +296,12 @@ def _adopt(connection: Connection, policy: Policy, at_s: int) -> tuple[int, byte
 
 def _book(connection: Connection, news: ChainNews, at_s: int) -> None:
     """All of a block's way in one transaction: news may have been missed while the process was down."""
+    income.found(connection, news.hash_hex, news.coinbase, at_s)
     if news.state == "orphaned":
+        # Booked and taken back even when nobody heard of it before: every block that was found stands in the books, and
+        # they do not depend on which news a crash let through.
         income.orphaned(connection, news.hash_hex, at_s)
         return
-    income.found(connection, news.hash_hex, news.coinbase, at_s)
     if news.state in ("confirmed", "mature"):
         income.returned(connection, news.hash_hex, at_s)
     if news.state == "mature":
